@@ -1,0 +1,1 @@
+"""A GRPO trainer that reproduces R1-Zero."""

@@ -1,0 +1,1 @@
+"""The `r1` command; imports no torch."""

@@ -1,0 +1,220 @@
+"""The configuration of a run: TOML file + dotted overrides -> one checked, frozen object.
+
+Every option stands here once, with its unit and its rule. Errors are `UserError`s of one line.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from r1.errors import UserError
+
+Dtype = Literal["float32", "bfloat16"]
+Count = Annotated[int, Field(ge=1)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A frozen table of options that refuses unknown keys and silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ModelConfig(Section):
+    path: str
+    """Folder with Hugging Face files (config.json, *.safetensors, tokenizer), or a hub name."""
+
+
+class TaskConfig(Section):
+    name: str
+    """A key of tasks.TASKS."""
+    path: str | None = None
+    """The training problems: a local file or a hub name; unset for tasks that generate their problems."""
+    heldout_path: str | None = None
+    """The held-out problems; unset: a fixed share of the training problems, chosen by hash."""
+    template: str = "plain"
+    """A key of r1.prompts.TEMPLATES."""
+
+
+class RolloutConfig(Section):
+    engine: str = "r1.rollout.vllm_engine:VllmEngine"
+    """module:Class of the engine; r1.rollout.transformers_engine:TransformersEngine where vLLM has no wheel."""
+    dtype: Dtype = "float32"
+    """What the engine computes with, and what a weight sync ships."""
+    num_prompts: Count
+    """Prompts per step."""
+    group_size: Annotated[int, Field(ge=2)]
+    """Completions per prompt. GRPO compares siblings, so at least 2."""
+    max_prompt_tokens: Count
+    """Longer prompts are left out, and counted."""
+    max_completion_tokens: Count
+    temperature: PositiveFloat = 1.0
+    max_num_seqs: Count = 256
+    """Completions that one engine decodes at the same time."""
+    kv_cache_gib: PositiveFloat = 1.0
+    """CPU memory for the key-value cache, GiB."""
+    num_threads: Count = 2
+    """OpenMP threads of the rollout worker, and CPUs that it asks Ray for in a preflight."""
+    deadline_s: PositiveFloat = 600.0
+    """Longest time for starting the engine or for sampling one step, seconds."""
+
+
+class AlgorithmConfig(Section):
+    advantage: str = "grpo"
+    loss: str = "clip"
+    aggregation: str = "sequence_mean"
+    clip_low: PositiveFloat = 0.2
+    clip_high: PositiveFloat = 0.2
+    kl_estimator: str = "k3"
+    kl_coef: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the KL to the reference policy in the loss; 0 loads no reference model."""
+
+
+class LearnerConfig(Section):
+    dtype: Dtype = "float32"
+    """What the learner computes with; master weights and optimizer state are float32 always."""
+    learning_rate: PositiveFloat
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Optimizer updates over which the learning rate rises linearly from 0."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: PositiveFloat = 1.0
+    minibatches_per_step: Count = 1
+    """Optimizer updates per step, each on its share of the step's prompts."""
+    max_tokens_per_microbatch: Count = 16384
+    """Upper bound on rows x longest row, padding included, in one forward pass."""
+    num_threads: Count = 2
+    deadline_s: PositiveFloat = 600.0
+    """Longest time for one update or publish, seconds."""
+
+
+class SyncConfig(Section):
+    verify: Literal["on", "off"] = "on"
+    """off skips the checks of a weight sync; only for showing what they catch."""
+    max_logprob_diff: PositiveFloat = 1e-4
+    """Bound on mean |old - rollout| log-probability of a step. Measured: 3e-7 in float32, 0.03 in bfloat16."""
+    deadline_s: PositiveFloat = 60.0
+    """Longest time for one phase of a sync, seconds."""
+
+
+class ScoringConfig(Section):
+    num_workers: Count = 2
+    """Child processes that run the reward functions."""
+    deadline_s: PositiveFloat = 2.0
+    """Longest time for all reward functions of one completion, seconds; then the process is killed."""
+    memory_gib: PositiveFloat = 1.0
+    """Address space of one child process, GiB."""
+    max_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.02
+    """Share of failed scores in a step above which the run stops."""
+
+
+class EvaluateConfig(Section):
+    num_problems: Annotated[int, Field(ge=0)] = 256
+    """Held-out problems, sampled once each at the rollout temperature; 0 switches evaluation off."""
+    every: Annotated[int, Field(ge=0)] = 0
+    """Steps between evaluations; 0 evaluates only before the first and after the last step."""
+
+
+class CheckpointConfig(Section):
+    every: Annotated[int, Field(ge=0)] = 0
+    """Steps between checkpoints; 0 saves only at the end."""
+
+
+class LoggingConfig(Section):
+    tensorboard: bool = True
+    wandb: bool = False
+
+
+class RunConfig(Section):
+    """Everything that a run depends on besides the code."""
+
+    name: str
+    run_dir: str | None = None
+    """Where the run writes; unset: runs/NAME-YYYYMMDD-HHMMSS. It must not exist."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    num_steps: Count
+    model: ModelConfig
+    task: TaskConfig
+    rollout: RolloutConfig
+    algorithm: AlgorithmConfig = AlgorithmConfig()
+    learner: LearnerConfig
+    sync: SyncConfig = SyncConfig()
+    scoring: ScoringConfig = ScoringConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    logging: LoggingConfig = LoggingConfig()
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a TOML file, apply overrides such as `learner.learning_rate=1e-4`, and check the result."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"config file {str(path)!r} does not exist; give the path of a .toml file, e.g. launch/configs/quickstart.toml")
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"config file {str(path)!r} is not valid TOML: {error}") from error
+    for override in overrides:
+        _apply_override(tree, override)
+    return check_config(tree)
+
+
+def check_config(tree: Mapping[str, Any]) -> RunConfig:
+    """Turn a nested mapping into a `RunConfig`; the first broken rule becomes a `UserError`."""
+    try:
+        config = RunConfig.model_validate(tree)
+    except ValidationError as error:
+        # A misspelt option also makes the right one "missing": name the misspelling first.
+        first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+        raise UserError(_explain(first)) from error
+    num_prompts, minibatches = config.rollout.num_prompts, config.learner.minibatches_per_step
+    if num_prompts % minibatches:
+        raise UserError(
+            f"rollout.num_prompts must be a multiple of learner.minibatches_per_step: {num_prompts} prompts do not "
+            f"divide into {minibatches} mini-batches; use {num_prompts - num_prompts % minibatches or minibatches} prompts"
+        )
+    return config
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"override {override!r} must look like section.option=value, e.g. learner.learning_rate=1e-4")
+    *sections, option = key.strip().split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise UserError(f"override {override!r}: {section!r} is an option, not a section; see r1/config.py for all options")
+    tree[option] = _parse_value(text.strip())
+
+
+def _parse_value(text: str) -> Any:
+    """A TOML value where it is one, otherwise the bare string: paths and names need no quotes."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    location = [str(part) for part in error["loc"]]
+    option = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        known = _options_beside(location)
+        close = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.4)
+        remedy = f"did you mean {'.'.join([*location[:-1], close[0]])!r}?" if close else f"known here: {', '.join(known)}"
+        return f"unknown option {option!r}: {remedy}"
+    if error["type"] == "missing":
+        return f"option {option!r} is missing: add it to the config file or pass {option}=VALUE"
+    rule = error["msg"][0].lower() + error["msg"][1:]
+    return f"option {option!r}: {rule}, got {error['input']!r}; see r1/config.py for its meaning and unit"
+
+
+def _options_beside(location: Sequence[str]) -> list[str]:
+    section: Any = RunConfig
+    for part in location[:-1]:
+        section = section.model_fields[part].annotation
+    return list(section.model_fields)

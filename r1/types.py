@@ -1,0 +1,154 @@
+"""The values that cross processes: frozen dataclasses of builtins, no tensors, no torch.
+
+Shapes in brackets: P prompts in a step, G completions in a group, L tokens in one completion.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from tasks.base import Problem
+
+FinishReason = Literal["stop", "length", "abort"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prompt:
+    """A problem, rendered by a template and tokenised once, for one step.
+
+    >>> problem = Problem(problem_id="12+7", question="12+7=", reference={"answer": "19"})
+    >>> Prompt(group_id=3, task="arithmetic", problem=problem, text="12+7=", prefill="",
+    ...        token_ids=(2, 5, 6)).problem.reference["answer"]
+    '19'
+    """
+
+    group_id: int
+    """Position in the step, 0 .. P-1; all completions of this prompt carry it."""
+    task: str
+    problem: Problem
+    text: str
+    """The whole prompt as the policy reads it, prefill included."""
+    prefill: str
+    """The end of `text` that already belongs to the answer (e.g. "<think>\\n"); rewards see it before the completion."""
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptBatch:
+    """What one step asks the rollout workers for: `group_size` completions of each prompt.
+
+    >>> PromptBatch(step=1, prompts=(), group_size=8, policy_version=0, seed=0).group_size
+    8
+    """
+
+    step: int
+    prompts: tuple[Prompt, ...]
+    """[P]"""
+    group_size: int
+    policy_version: int
+    """The version that must do the sampling."""
+    seed: int
+    """The run's seed; sample seeds are a function of (seed, step, group_id, sample_id)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """One sampled answer, exactly as the engine produced it.
+
+    >>> Completion(group_id=3, sample_id=0, token_ids=(9, 1), rollout_logprobs=(-0.1, -0.5), text="19",
+    ...            finish_reason="stop", policy_version=4).finish_reason
+    'stop'
+    """
+
+    group_id: int
+    sample_id: int
+    """Position in the group, 0 .. G-1."""
+    token_ids: tuple[int, ...]
+    """[L] as sampled, the end-of-sequence token included; the learner trains on these, never on re-tokenised text."""
+    rollout_logprobs: tuple[float, ...]
+    """[L] log-probability of each token under the distribution that it was sampled from (temperature applied)."""
+    text: str
+    """The decoded tokens without the end-of-sequence token and without the prefill."""
+    finish_reason: FinishReason
+    policy_version: int
+    """The weights that sampled it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RolloutGroup:
+    """A prompt with its completions, before scoring."""
+
+    prompt: Prompt
+    completions: tuple[Completion, ...]
+    """[G] in the order of sample_id."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """What the reward functions say of one completion.
+
+    >>> Score(reward=1.1, breakdown={"accuracy": 1.0, "reasoning_format": 1.0}).error is None
+    True
+    """
+
+    reward: float | None
+    """The weighted sum; None when a reward function could not judge or failed: the sample leaves the baseline."""
+    breakdown: Mapping[str, float | None]
+    """Reward name -> its unweighted value."""
+    error: str | None = None
+    """The first failure in words: "math_answer: timed out after 2.0 s"."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoredGroup:
+    """A group that is ready to be learnt from."""
+
+    prompt: Prompt
+    completions: tuple[Completion, ...]
+    """[G]"""
+    scores: tuple[Score, ...]
+    """[G]"""
+    advantages: tuple[float, ...]
+    """[G] 0.0 for samples without a reward."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TensorSpec:
+    """Where one tensor lies in a published weight buffer, and the checksum of its bytes."""
+
+    name: str
+    dtype: str
+    """torch's name, e.g. "bfloat16"."""
+    shape: tuple[int, ...]
+    offset: int
+    """bytes from the start of the buffer"""
+    checksum: int
+    """64-bit, over the bytes as the learner wrote them"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WeightManifest:
+    """A published policy: what a rollout worker needs to load it and to prove that it did."""
+
+    policy_version: int
+    path: str
+    """The shared-memory file that holds the bytes."""
+    num_bytes: int
+    tensors: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepReport:
+    """One finished step, for people and for metrics.jsonl.
+
+    >>> StepReport(step=1, policy_version=1, metrics={"reward": 0.4}, timings_s={"sample": 1.2}).step
+    1
+    """
+
+    step: int
+    """1 for the first update."""
+    policy_version: int
+    """After the step's update."""
+    metrics: Mapping[str, float]
+    timings_s: Mapping[str, float]
+    """Phase name -> wall seconds: sample, score, update, publish, load, write."""
