@@ -1,0 +1,27 @@
+"""End-of-sequence ids and text, the same for every engine."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from transformers import GenerationConfig
+
+
+def eos_token_ids(model_path: str, tokenizer: Any) -> tuple[int, ...]:
+    """All ids that end a completion: the tokenizer's and every one that the generation config lists.
+
+    Chat models often list two (end of turn, end of text); a trainer that knows only one of them takes
+    finished completions for truncated ones.
+    """
+    try:
+        configured = GenerationConfig.from_pretrained(model_path).eos_token_id
+    except OSError:  # a model folder need not have generation_config.json
+        configured = None
+    ids = set(configured if isinstance(configured, list) else [configured]) | {tokenizer.eos_token_id}
+    return tuple(sorted(i for i in ids if i is not None))
+
+
+def text_of(tokenizer: Any, token_ids: Sequence[int], eos_ids: Sequence[int]) -> str:
+    """Decode a completion without its final end-of-sequence token; special tokens in the middle stay visible."""
+    body = token_ids[:-1] if token_ids and token_ids[-1] in eos_ids else token_ids
+    text: str = tokenizer.decode(body, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return text

@@ -1,0 +1,96 @@
+"""An engine on plain transformers: where vLLM has no wheel (a Mac, say), and for debugging. Slow, and simple.
+
+One prompt at a time, its whole group as one batch, so that no row ever needs padding on the left.
+"""
+
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+
+from r1.errors import SyncError
+from r1.rollout.engine import EngineOptions, check_group, check_version
+from r1.rollout.tokens import eos_token_ids, text_of
+from r1.seeds import sample_seed
+from r1.shm_weights import read_tensors
+from r1.types import Completion, Prompt, PromptBatch, RolloutGroup, WeightManifest
+
+
+class TransformersEngine:
+    """A `RolloutEngine` that samples with the model's own forward pass."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        self.policy_version = 0
+        self._options = options
+        self._tokenizer = AutoTokenizer.from_pretrained(options.model_path)
+        self._eos_token_ids = eos_token_ids(options.model_path, self._tokenizer)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = AutoModelForCausalLM.from_pretrained(options.model_path, dtype=getattr(torch, options.dtype))
+        self._model: Any = model.to(self._device).eval()
+        self._manifest: WeightManifest | None = None
+        self._received: list[tuple[str, torch.Tensor]] = []
+
+    @torch.inference_mode()
+    def generate(self, batch: PromptBatch) -> list[RolloutGroup]:
+        check_version(batch, self.policy_version)
+        return [self._generate_group(batch, prompt) for prompt in batch.prompts]
+
+    def receive_weights(self, manifest: WeightManifest, *, verify: bool) -> None:
+        self._manifest, self._received = manifest, read_tensors(manifest, verify=verify)
+
+    @torch.no_grad()
+    def load_weights(self) -> None:
+        assert self._manifest is not None, "receive_weights comes first"
+        parameters = dict(self._model.named_parameters())
+        if set(parameters) != {name for name, _ in self._received}:
+            raise SyncError(
+                f"weight sync, version {self._manifest.policy_version}: the published tensors are not this model's parameters"
+            )
+        for name, tensor in self._received:
+            parameters[name].copy_(tensor)
+        self._received = []
+        self.policy_version = self._manifest.policy_version
+
+    def reset_prefix_cache(self) -> None:
+        """Nothing to forget: no key-value block outlives a call of `generate`."""
+
+    def verify_weights(self) -> None:
+        """Nothing to add: weights are copied in place and used as they are."""
+
+    def close(self) -> None:
+        self._model = None
+
+    def _generate_group(self, batch: PromptBatch, prompt: Prompt) -> RolloutGroup:
+        seeds = [sample_seed(batch.seed, batch.step, prompt.group_id, sample_id) for sample_id in range(batch.group_size)]
+        generators = [torch.Generator(self._device).manual_seed(seed) for seed in seeds]
+        tokens: list[list[int]] = [[] for _ in seeds]
+        logprobs: list[list[float]] = [[] for _ in seeds]
+        stopped = [False] * len(seeds)
+        cache = DynamicCache(config=self._model.config)
+        inputs = torch.tensor([prompt.token_ids] * len(seeds), device=self._device)
+        for _ in range(self._options.max_completion_tokens):
+            logits = self._model(input_ids=inputs, past_key_values=cache, use_cache=True).logits[:, -1].float()
+            distribution = torch.log_softmax(logits / self._options.temperature, dim=-1)
+            chosen = [int(torch.multinomial(row.exp(), 1, generator=g)) for row, g in zip(distribution, generators, strict=True)]
+            for i, token in enumerate(chosen):
+                if not stopped[i]:
+                    tokens[i].append(token)
+                    logprobs[i].append(distribution[i, token].item())
+                    stopped[i] = token in self._eos_token_ids
+            if all(stopped):
+                break
+            inputs = torch.tensor(chosen, device=self._device)[:, None]
+        completions = tuple(
+            Completion(
+                group_id=prompt.group_id,
+                sample_id=sample_id,
+                token_ids=tuple(tokens[sample_id]),
+                rollout_logprobs=tuple(logprobs[sample_id]),
+                text=text_of(self._tokenizer, tokens[sample_id], self._eos_token_ids),
+                finish_reason="stop" if stopped[sample_id] else "length",
+                policy_version=self.policy_version,
+            )
+            for sample_id in range(len(seeds))
+        )
+        check_group(prompt, completions, self._model.config.get_text_config().vocab_size)
+        return RolloutGroup(prompt=prompt, completions=completions)
