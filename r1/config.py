@@ -152,14 +152,21 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Read a TOML file, apply overrides such as `learner.learning_rate=1e-4`, and check the result."""
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"config file {str(path)!r} does not exist; give the path of a .toml file, e.g. launch/configs/quickstart.toml")
+        raise UserError(
+            f"config file {str(path)!r} does not exist; give the path of a .toml file, e.g. launch/configs/quickstart.toml"
+        )
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"config file {str(path)!r} is not valid TOML: {error}") from error
+    return check_config(apply_overrides(tree, overrides))
+
+
+def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Set dotted options such as `learner.learning_rate=1e-4` in a nested mapping, in place, and return it."""
     for override in overrides:
         _apply_override(tree, override)
-    return check_config(tree)
+    return tree
 
 
 def check_config(tree: Mapping[str, Any]) -> RunConfig:

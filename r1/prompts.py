@@ -83,7 +83,9 @@ def split_completion(text: str) -> SplitCompletion:
     head, closed, tail = text.rpartition("</think>")
     thinking = head if closed else (text if "<think>" in text else "")
     match = _ANSWER.search(tail if closed else text)
-    return SplitCompletion(thinking=thinking.partition("<think>")[2] if "<think>" in thinking else thinking, answer=match[1] if match else "")
+    return SplitCompletion(
+        thinking=thinking.partition("<think>")[2] if "<think>" in thinking else thinking, answer=match[1] if match else ""
+    )
 
 
 def problem_fields(problem: Problem) -> dict[str, Any]:

@@ -1,0 +1,195 @@
+"""GRPO in the order of the paper, against three Protocols: no Ray, no vLLM, no files.
+
+One step, and who waits for whom (strict mode, nothing overlaps):
+
+    prompts -> sampler.sample      the rollout workers, with the weights of `policy_version`
+            -> scorer.score        reward functions in child processes
+            -> advantages          here
+            -> learner.update      the learner; the version grows by one
+            -> learner.publish     the learner writes its weights
+            -> sampler.load        every rollout worker loads and verifies them, then the next step may begin
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from r1.algorithm import ADVANTAGES
+from r1.batching import TrainBatch, make_train_batch
+from r1.config import RunConfig
+from r1.errors import RunError, SyncError
+from r1.step_metrics import rollout_metrics
+from r1.types import PromptBatch, RolloutGroup, Score, ScoredGroup, StepReport, WeightManifest
+
+
+class Sampler(Protocol):
+    """The rollout workers."""
+
+    def sample(self, batch: PromptBatch) -> list[RolloutGroup]:
+        """Return one group per prompt, in order, sampled by `batch.policy_version`."""
+        ...
+
+    def load_weights(self, manifest: WeightManifest) -> None:
+        """Bring every worker to the published version; returns when all have proved it."""
+        ...
+
+
+class Scorer(Protocol):
+    """The reward functions."""
+
+    def score(self, groups: Sequence[RolloutGroup]) -> list[tuple[Score, ...]]:
+        """Return the scores of each group's completions, in order."""
+        ...
+
+
+class PolicyLearner(Protocol):
+    """The policy and its optimizer."""
+
+    def update(self, batch: TrainBatch) -> dict[str, float]:
+        """Learn from a batch; returns metrics. The policy version grows by one."""
+        ...
+
+    def publish_weights(self) -> WeightManifest:
+        """Put the current weights where the sampler can load them."""
+        ...
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint from which the run can go on after `step`."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainer:
+    """The parts of a run."""
+
+    config: RunConfig
+    correctness: str
+    """The reward that is reported as accuracy."""
+    prompts: Callable[[int, int], PromptBatch]
+    """(step, policy_version) -> the step's prompts; a pure function, so a resumed run sees the same ones."""
+    sampler: Sampler
+    scorer: Scorer
+    learner: PolicyLearner
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observer:
+    """What happens around the steps; each callback may be left out."""
+
+    on_groups: Callable[[int, Sequence[ScoredGroup]], None] = lambda step, groups: None
+    """Called before the update, so that the samples of a step that fails are kept as well."""
+    on_step: Callable[[StepReport], None] = lambda report: None
+    evaluate: Callable[[int, int], None] = lambda step, policy_version: None
+    """(step, policy_version), whenever held-out problems are due."""
+
+
+def train(trainer: Trainer, observer: Observer, *, first_step: int = 1, policy_version: int = 0) -> list[StepReport]:
+    """Run steps first_step .. num_steps and return their reports; `policy_version` is the learner's at the start."""
+    config = trainer.config
+    if first_step > config.num_steps:
+        raise RunError(f"nothing to train: the run has finished its {config.num_steps} steps; raise num_steps to go on")
+    trainer.sampler.load_weights(trainer.learner.publish_weights())
+    if first_step == 1:
+        observer.evaluate(0, policy_version)
+    reports = []
+    for step in range(first_step, config.num_steps + 1):
+        report = train_step(trainer, observer, step, policy_version)
+        policy_version = report.policy_version
+        observer.on_step(report)
+        reports.append(report)
+        last = step == config.num_steps
+        if last or _due(step, config.checkpoint.every):
+            trainer.learner.save(step)
+        if last or _due(step, config.evaluate.every):
+            observer.evaluate(step, policy_version)
+    return reports
+
+
+def train_step(trainer: Trainer, observer: Observer, step: int, policy_version: int) -> StepReport:
+    """One GRPO step: sample, score, compare siblings, update, publish, load."""
+    config, clock = trainer.config, Stopwatch()
+    batch = trainer.prompts(step, policy_version)
+    with clock("sample"):
+        groups = trainer.sampler.sample(batch)
+        check_groups(batch, groups)
+    with clock("score"):
+        scores = trainer.scorer.score(groups)
+        scored = with_advantages(groups, scores, config.algorithm.advantage)
+    with clock("write"):
+        observer.on_groups(step, scored)
+    with clock("update"):
+        metrics = trainer.learner.update(
+            make_train_batch(
+                scored,
+                step=step,
+                policy_version=policy_version,
+                num_minibatches=config.learner.minibatches_per_step,
+                max_tokens_per_microbatch=config.learner.max_tokens_per_microbatch,
+                max_completion_tokens=config.rollout.max_completion_tokens,
+            )
+        )
+    with clock("publish"):
+        manifest = trainer.learner.publish_weights()
+    if manifest.policy_version != policy_version + 1:
+        raise SyncError(f"step {step}: the learner published version {manifest.policy_version} instead of {policy_version + 1}")
+    with clock("load"):
+        trainer.sampler.load_weights(manifest)
+    return StepReport(
+        step=step,
+        policy_version=manifest.policy_version,
+        metrics={**rollout_metrics(scored, trainer.correctness), **metrics},
+        timings_s=clock.seconds,
+    )
+
+
+def check_groups(batch: PromptBatch, groups: Sequence[RolloutGroup]) -> None:
+    """Strict mode: every prompt once, G completions each, all of the version that was asked for."""
+    wanted, got = [prompt.group_id for prompt in batch.prompts], [group.prompt.group_id for group in groups]
+    if wanted != got:
+        raise RunError(f"step {batch.step}: asked for groups {wanted}, the sampler returned {got}")
+    for group in groups:
+        if [completion.sample_id for completion in group.completions] != list(range(batch.group_size)):
+            raise RunError(
+                f"step {batch.step}, group {group.prompt.group_id}: not exactly {batch.group_size} completions in order"
+            )
+        for completion in group.completions:
+            if completion.policy_version != batch.policy_version:
+                raise SyncError(
+                    f"step {batch.step}, group {group.prompt.group_id}, sample {completion.sample_id}: sampled by policy version "
+                    f"{completion.policy_version}, the step is at {batch.policy_version}"
+                )
+
+
+def with_advantages(groups: Sequence[RolloutGroup], scores: Sequence[Sequence[Score]], advantage: str) -> list[ScoredGroup]:
+    """Join groups with their scores and the advantages computed from them."""
+    advantages = ADVANTAGES[advantage]([[score.reward for score in of_group] for of_group in scores])
+    return [
+        ScoredGroup(prompt=group.prompt, completions=group.completions, scores=tuple(of_group), advantages=tuple(values))
+        for group, of_group, values in zip(groups, scores, advantages, strict=True)
+    ]
+
+
+class Stopwatch:
+    """Wall seconds by phase.
+
+    >>> clock = Stopwatch()
+    >>> with clock("sample"):
+    ...     pass
+    >>> list(clock.seconds)
+    ['sample']
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0

@@ -1,0 +1,43 @@
+"""The numbers of a step that can be read off its scored groups, for training and held-out problems alike."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from r1.types import ScoredGroup
+
+
+def rollout_metrics(groups: Sequence[ScoredGroup], correctness: str) -> dict[str, float]:
+    """Means over all completions, and shares of groups and completions.
+
+    reward, reward/<name>, accuracy (the reward named by `correctness`): over the completions that have one.
+    zero_variance_share: groups whose rewards are all equal; they have no advantage and teach nothing.
+    duplicate_share: completions that repeat the tokens of an earlier sibling.
+    """
+    completions = [completion for group in groups for completion in group.completions]
+    scores = [score for group in groups for score in group.scores]
+    lengths = [len(completion.token_ids) for completion in completions]
+    metrics = {"reward": _mean([score.reward for score in scores])}
+    for name in scores[0].breakdown if scores else ():
+        metrics[f"reward/{name}"] = _mean([score.breakdown.get(name) for score in scores])
+    metrics["accuracy"] = metrics.get(f"reward/{correctness}", 0.0)
+    return metrics | {
+        "completion_tokens": _mean(lengths),
+        "truncated_share": _mean([completion.finish_reason == "length" for completion in completions]),
+        "zero_variance_share": _mean([len({score.reward for score in group.scores}) == 1 for group in groups]),
+        "duplicate_share": _mean([_is_repeat(group, i) for group in groups for i in range(len(group.completions))]),
+        "score_error_share": _mean([score.error is not None for score in scores]),
+        "num_prompts": float(len(groups)),
+        "num_completions": float(len(completions)),
+        "num_loss_tokens": float(sum(lengths)),
+    }
+
+
+def _is_repeat(group: ScoredGroup, index: int) -> bool:
+    token_ids = group.completions[index].token_ids
+    return any(earlier.token_ids == token_ids for earlier in group.completions[:index])
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    """The mean of what is not None; 0.0 when nothing is left."""
+    known = [float(value) for value in values if value is not None]
+    return fmean(known) if known else 0.0
