@@ -1,0 +1,102 @@
+"""Everything about a configuration that can be refused before a process is started or a file is written."""
+
+import difflib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer
+
+from r1.algorithm import ADVANTAGES, AGGREGATIONS, KL_ESTIMATORS, LOSSES
+from r1.config import RunConfig
+from r1.errors import UserError
+from r1.prompt_stream import PromptStream, make_prompt_stream
+from r1.prompts import get_template
+from r1.seeds import derive_seed
+from tasks import TASKS
+from tasks.base import Task
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """What a run is made of, checked."""
+
+    task: Task
+    train: PromptStream
+    heldout: PromptStream | None
+    """None when evaluation is off."""
+
+
+def prepare(config: RunConfig) -> Prepared:
+    """Check names, model folder and context length, and load the problems; raises `UserError`."""
+    algorithm = config.algorithm
+    _known("algorithm.advantage", algorithm.advantage, ADVANTAGES)
+    _known("algorithm.loss", algorithm.loss, LOSSES)
+    _known("algorithm.aggregation", algorithm.aggregation, AGGREGATIONS)
+    _known("algorithm.kl_estimator", algorithm.kl_estimator, KL_ESTIMATORS)
+    _known("task.name", config.task.name, TASKS)
+    get_template(config.task.template)
+    tokenizer = load_tokenizer(config)
+    task = TASKS[config.task.name]
+    train = _stream(config, task, tokenizer, "train", config.seed)
+    heldout = (
+        _stream(config, task, tokenizer, "heldout", derive_seed(config.seed, "heldout")) if config.evaluate.num_problems else None
+    )
+    return Prepared(task=task, train=train, heldout=heldout)
+
+
+def load_tokenizer(config: RunConfig) -> Any:
+    """Check that the model can be loaded and is long enough, and return its tokenizer."""
+    path = config.model.path
+    folder = Path(path)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(f"option 'model.path': {path!r} has no config.json; give a folder with Hugging Face files")
+        if not any(folder.glob("*.safetensors")):
+            raise UserError(
+                f"option 'model.path': {path!r} has no weights (*.safetensors); save the model there with save_pretrained"
+            )
+    elif folder.exists() or path.startswith((".", "/", "~")) or path.count("/") > 1:
+        raise UserError(f"option 'model.path': {path!r} is not a folder; give a folder with Hugging Face files or a hub name")
+    try:
+        model_config = AutoConfig.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, json.JSONDecodeError) as error:  # transformers' own: no such hub name, broken files
+        raise UserError(f"option 'model.path': cannot load {path!r}: {_first_line(error)}") from error
+    context = getattr(model_config.get_text_config(), "max_position_embeddings", None)
+    wanted = config.rollout.max_prompt_tokens + config.rollout.max_completion_tokens
+    if context and wanted > context:
+        raise UserError(
+            "rollout.max_prompt_tokens + rollout.max_completion_tokens must fit the model's context: "
+            f"{wanted} > {context}; lower max_completion_tokens to at most {context - config.rollout.max_prompt_tokens}"
+        )
+    return tokenizer
+
+
+def _stream(config: RunConfig, task: Task, tokenizer: Any, split: Any, seed: int) -> PromptStream:
+    try:
+        problems = list(task.load(split, seed, config.task.path, config.task.heldout_path))
+    except ValueError as error:  # what a task says of a bad file or name
+        raise UserError(str(error)) from error
+    return make_prompt_stream(
+        problems,
+        task,
+        get_template(config.task.template),
+        tokenizer,
+        max_prompt_tokens=config.rollout.max_prompt_tokens,
+        seed=seed,
+    )
+
+
+def _known(option: str, name: str, known: Iterable[str]) -> None:
+    known = list(known)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        remedy = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(known)}"
+        raise UserError(f"option {option!r}: no {name!r} here; {remedy}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

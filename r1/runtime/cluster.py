@@ -1,0 +1,77 @@
+"""Ray itself: connect, compare what is wanted with what there is, and leave nothing behind."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import ray
+
+from r1.config import RunConfig
+from r1.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resources:
+    """What one actor asks Ray for."""
+
+    num_cpus: float
+    num_gpus: float = 0.0
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Join the cluster that RAY_ADDRESS names (set for submitted jobs), or start one in this machine; always shut down."""
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    else:
+        # One CPU more than a small machine has does no harm: rollout and learner take turns.
+        ray.init(
+            address="local",
+            num_cpus=max(2, os.cpu_count() or 1),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=256 * 2**20,
+        )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def plan_resources(config: RunConfig) -> dict[str, Resources]:
+    """What each kind of worker asks for. GPUs are used when the cluster has any; with one they share it."""
+    num_gpus = ray.cluster_resources().get("GPU", 0.0)
+    share = 1.0 if num_gpus >= 2 else 0.45 if num_gpus else 0.0
+    return {
+        "rollout worker": Resources(num_cpus=1, num_gpus=share),
+        "learner": Resources(num_cpus=1, num_gpus=share),
+        # Its children do the work; asking for no CPU lets a two-core machine run everything.
+        "reward pool": Resources(num_cpus=0),
+    }
+
+
+def preflight(plan: dict[str, Resources]) -> str:
+    """Refuse at once what would stay pending for ever; returns a line of what is wanted and what there is."""
+    available = ray.cluster_resources()
+    wanted = {
+        "CPU": {name: resources.num_cpus for name, resources in plan.items()},
+        "GPU": {name: resources.num_gpus for name, resources in plan.items()},
+    }
+    for kind, per_worker in wanted.items():
+        if sum(per_worker.values()) > available.get(kind, 0.0):
+            raise UserError(
+                f"the Ray cluster has {available.get(kind, 0.0):g} {kind}, this run wants {sum(per_worker.values()):g} "
+                f"({', '.join(f'{name} {amount:g}' for name, amount in per_worker.items())}); start Ray with more"
+            )
+    return ", ".join(
+        f"{sum(w.values()):g} of {available.get(kind, 0.0):g} {kind}" for kind, w in wanted.items() if sum(w.values())
+    )
+
+
+def environment(num_threads: int) -> dict[str, dict[str, str]]:
+    """The runtime environment of an actor: Ray would set OMP_NUM_THREADS to its num_cpus, 1 here."""
+    return {"env_vars": {"OMP_NUM_THREADS": str(num_threads), "TOKENIZERS_PARALLELISM": "false"}}
