@@ -1,0 +1,66 @@
+"""The `r1` command: what a person does with a run besides starting it."""
+
+import sys
+from collections.abc import Sequence
+from io import TextIOWrapper
+from typing import Annotated
+
+import typer
+
+from r1.cli.traces import app as traces_app
+from r1.errors import UserError
+
+app = typer.Typer(
+    name="r1",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # a bug shows Python's own traceback, a UserError none
+    rich_markup_mode=None,  # plain help: as it stands in the source, and without loading rich
+)
+app.add_typer(traces_app, name="traces")
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"r1 {version('r1')}")
+        except PackageNotFoundError:
+            print("r1 (not installed, run from its source folder)")
+        raise typer.Exit
+
+
+@app.callback()
+def r1(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Look into the runs of r1, a GRPO trainer that reproduces R1-Zero.
+
+    RUN is the folder that a run writes to, e.g. runs/quickstart-20250101-120000.
+
+    \b
+    Examples:
+      r1 traces ls RUN                       rewards and lengths, step by step
+      r1 traces show RUN                     a completion of the last step
+      r1 traces show RUN --step 12 --worst   the completion of step 12 with the lowest reward
+      r1 traces group RUN --step 12          all completions of one prompt
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a `UserError` becomes one line on stderr and exit code 2."""
+    # What a model wrote may have characters that the terminal's encoding lacks: show their codes instead of failing.
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        app(args=arguments, prog_name="r1")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""A step's report -> metrics.jsonl, TensorBoard, Weights & Biases and the console.
+
+RUN/metrics.jsonl is the record that everything else is drawn from: one JSON object a line, written as the step ends.
+
+    {"kind": "step", "step": 12, "policy_version": 12, "metrics": {"reward": 0.61, ...}, "timings_s": {"sample": 1.4, ...}}
+    {"kind": "heldout", "step": 60, "policy_version": 60, "metrics": {"accuracy": 0.83, ...}, "timings_s": {}}
+"""
+
+import json
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from r1.config import RunConfig
+from r1.errors import UserError
+from r1.traces import atomic_file
+from r1.types import StepReport
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+PHASES = ("sample", "score", "update", "publish", "load", "write")
+"""The phases of a step in their order: the keys of StepReport.timings_s."""
+
+FORMAT_KEY = "reward/reasoning_format"
+"""The metric that the console, the summary and the curves call "format"."""
+
+# Console label, metric, format. Metrics that a run does not have are left out of its lines.
+_CONSOLE_FIELDS = (
+    ("reward", "reward", ".2f"),
+    ("accuracy", "accuracy", ".2f"),
+    ("format", FORMAT_KEY, ".2f"),
+    ("tokens", "completion_tokens", ".1f"),
+    ("zero-variance", "zero_variance_share", ".2f"),
+    ("clip", "clip_share", ".2f"),
+    ("mismatch", "mismatch", ".1e"),
+)
+
+
+class MetricsLogger:
+    """Sends each step's report everywhere that the configuration asks for.
+
+    Use it as a context manager: leaving the block closes the files and gives the terminal back.
+    """
+
+    def __init__(self, run_dir: str | Path, config: RunConfig, console: "Console | None" = None) -> None:
+        from rich.console import Console
+
+        run_dir = Path(run_dir)
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self._num_steps = config.num_steps
+        self._max_mismatch = config.sync.max_logprob_diff
+        self._console = console or Console()
+        self._progress: Progress | None = None
+        self._step_seconds: deque[float] = deque(maxlen=20)  # the time left follows the completions as they grow longer
+        path = run_dir / "metrics.jsonl"
+        _drop_cut_line(path)
+        self._file = path.open("a", encoding="utf-8")
+        self._sinks: list[_Sink] = []
+        if config.logging.wandb:
+            self._sinks.append(_WeightsAndBiases(run_dir, config))
+        if config.logging.tensorboard:
+            self._sinks.append(_TensorBoard(run_dir))
+
+    def log_step(self, report: StepReport) -> None:
+        """Record one finished step and tell the console about it."""
+        self._append("step", report.step, report.policy_version, report.metrics, report.timings_s)
+        scalars = {f"train/{name}": value for name, value in report.metrics.items()}
+        scalars |= {f"time/{phase}_s": seconds for phase, seconds in report.timings_s.items()}
+        self._send(report.step, scalars)
+        # Not the time between two calls: an evaluation or a checkpoint in between would spoil the estimate.
+        self._step_seconds.append(sum(report.timings_s.values()))
+        self._show_step(report)
+
+    def log_heldout(self, step: int, metrics: Mapping[str, float], policy_version: int | None = None) -> None:
+        """Record a held-out evaluation after `step`; 0 is before training."""
+        self._append("heldout", step, policy_version, metrics, {})
+        self._send(step, {f"heldout/{name}": value for name, value in metrics.items()})
+        self._print([("held-out at step", str(step)), *_console_fields(metrics)])
+
+    def close(self) -> None:
+        """Finish every sink; may be called twice."""
+        if self._progress:
+            self._progress.stop()
+            self._progress = None
+        while self._sinks:
+            self._sinks.pop().close()
+        self._file.close()
+
+    def __enter__(self) -> "MetricsLogger":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def _append(
+        self, kind: str, step: int, policy_version: int | None, metrics: Mapping[str, float], timings_s: Mapping[str, float]
+    ) -> None:
+        event = {"kind": kind, "step": step, "policy_version": policy_version, "metrics": metrics, "timings_s": timings_s}
+        self._file.write(json.dumps(json_ready(event), allow_nan=False) + "\n")
+        self._file.flush()
+
+    def _send(self, step: int, scalars: Mapping[str, float]) -> None:
+        for sink in self._sinks:
+            sink.log(step, scalars)
+
+    def _show_step(self, report: StepReport) -> None:
+        step_s = sum(self._step_seconds) / len(self._step_seconds)
+        left = _clock(step_s * max(0, self._num_steps - report.step))
+        fields = [("step", f"{report.step}/{self._num_steps}"), *_console_fields(report.metrics)]
+        if self._is_live:
+            fields.append(("", f"{self._step_seconds[-1]:.1f} s/step"))
+            self._advance_bar(report.step, left)
+        else:
+            fields += [(phase, f"{report.timings_s[phase]:.1f}s") for phase in PHASES if phase in report.timings_s]
+            fields += [("", f"{self._step_seconds[-1]:.1f} s/step"), ("left", left)]
+        is_within_bound = report.metrics.get("mismatch", 0.0) <= self._max_mismatch  # False for NaN, which is alarming too
+        self._print(fields, is_alarming=not is_within_bound)
+
+    @property
+    def _is_live(self) -> bool:
+        return self._console.is_terminal and not self._console.is_dumb_terminal
+
+    def _print(self, fields: Sequence[tuple[str, str]], is_alarming: bool = False) -> None:
+        from rich.text import Text
+
+        styles = {
+            "step": "bold",
+            "held-out at step": "bold magenta",
+            "reward": "green",
+            "accuracy": "bold green",
+            "format": "cyan",
+        }
+        if is_alarming:
+            styles["mismatch"] = "bold red"
+        parts = [Text.assemble((f"{label} " if label else "", "dim"), (value, styles.get(label, ""))) for label, value in fields]
+        self._console.print(Text("  ").join(parts), soft_wrap=True)
+
+    def _advance_bar(self, step: int, left: str) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        if self._progress is None:
+            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("left {task.fields[left]}"))
+            self._progress = Progress(*columns, console=self._console)
+            self._progress.add_task("steps", total=self._num_steps, completed=step, left=left)
+            self._progress.start()
+        self._progress.update(self._progress.task_ids[0], completed=step, left=left)
+
+
+def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
+    """Return the events of RUN/metrics.jsonl in order, without a last line that was cut off when the run was killed."""
+    path = Path(run_dir) / "metrics.jsonl"
+    if not path.is_file():
+        raise UserError(f"run folder {str(run_dir)!r} has no metrics.jsonl; give the folder of a run that has begun to train")
+    return [json.loads(line) for line in _whole_lines(path)]
+
+
+def truncate_metrics(run_dir: str | Path, last_step: int) -> None:
+    """Drop the events after `last_step`: a run that resumes there is going to write them again."""
+    path = Path(run_dir) / "metrics.jsonl"
+    if not path.is_file():
+        return
+    kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= last_step]
+    with atomic_file(path) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")
+
+
+def json_ready(value: Any) -> Any:
+    """Replace NaN and infinities by None: JSON has no word for them, and Python's own `NaN` breaks other readers.
+
+    >>> json_ready({"loss": float("nan"), "steps": [1, float("inf")]})
+    {'loss': None, 'steps': [1, None]}
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): json_ready(item) for key, item in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return [json_ready(item) for item in value]
+    return value
+
+
+def _whole_lines(path: Path) -> list[str]:
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [line for line in lines if line.endswith("\n")]
+
+
+def _drop_cut_line(path: Path) -> None:
+    """Remove what a killed run left of its last line, or the next event would be glued to it."""
+    if path.is_file():
+        with path.open("rb+") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def _console_fields(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
+    clip_parts = [metrics[name] for name in ("clip_low_share", "clip_high_share") if name in metrics]
+    known = {**metrics, "clip_share": sum(clip_parts)} if clip_parts else metrics
+    return [(label, format(known[name], spec)) for label, name, spec in _CONSOLE_FIELDS if known.get(name) is not None]
+
+
+def _clock(seconds: float) -> str:
+    """Minutes and seconds, with hours from one hour on.
+
+    >>> _clock(115.2), _clock(3725)
+    ('1:55', '1:02:05')
+    """
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+class _Sink(Protocol):
+    def log(self, step: int, scalars: Mapping[str, float]) -> None: ...
+    def close(self) -> None: ...
+
+
+class _TensorBoard:
+    """Scalars under RUN/tensorboard, by tensorboard's own writer: torch's does the same and costs seconds of import."""
+
+    def __init__(self, run_dir: Path) -> None:
+        from tensorboard.summary import Writer
+
+        self._writer = Writer(str(run_dir / "tensorboard"))
+
+    def log(self, step: int, scalars: Mapping[str, float]) -> None:
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _WeightsAndBiases:
+    def __init__(self, run_dir: Path, config: RunConfig) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise UserError(
+                "option 'logging.wandb': the package wandb is not installed; pip install 'r1[wandb]' or set logging.wandb=false"
+            ) from error
+        self._run = wandb.init(project="r1", name=config.name, dir=str(run_dir), config=config.model_dump())
+
+    def log(self, step: int, scalars: Mapping[str, float]) -> None:
+        self._run.log(dict(scalars), step=step)
+
+    def close(self) -> None:
+        self._run.finish()

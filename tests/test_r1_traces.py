@@ -1,0 +1,179 @@
+import dataclasses
+from contextlib import suppress
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scored_groups import scored_group
+
+from r1.errors import UserError
+from r1.traces import TraceRow, TraceSummary, atomic_file, list_trace_files, read_traces, summarize, write_traces
+
+
+def test_a_row_returns_exactly_as_it_was_written(tmp_path: Path):
+    group = scored_group(
+        ["2</think>19 is it é 🙂\x00\x1b[2J"],
+        [1.1],
+        group_id=3,
+        advantages=[0.5],
+        breakdowns=[{"accuracy": 1.0, "reasoning_format": None}],
+        prefill="<think>",
+        num_tokens=[3],
+    )
+
+    path = write_traces(tmp_path, 12, [group], template="r1_zero_prefill")
+
+    assert path == tmp_path / "traces" / "step-000012.parquet"
+    assert read_traces(tmp_path, 12) == [
+        TraceRow(
+            schema_version=1,
+            step=12,
+            split="train",
+            task="arithmetic",
+            template="r1_zero_prefill",
+            group_id=3,
+            sample_id=0,
+            problem_id="problem-3",
+            question="12+7=",
+            reference={"answer": "19"},
+            prompt_text="12+7=<think>",
+            prefill="<think>",
+            completion="2</think>19 is it é 🙂\x00\x1b[2J",
+            token_ids=(0, 1, 2),
+            rollout_logprobs=(-0.5, -0.5, -0.5),
+            finish_reason="stop",
+            policy_version=4,
+            reward=1.1,
+            breakdown={"accuracy": 1.0, "reasoning_format": None},
+            error=None,
+            advantage=0.5,
+        )
+    ]
+
+
+def test_an_unjudged_completion_keeps_its_error_and_no_reward(tmp_path: Path):
+    write_traces(tmp_path, 1, [scored_group(["a", "b"], [None, 0.0], errors=["accuracy: timed out", None])], template="plain")
+
+    failed, judged = read_traces(tmp_path, 1)
+
+    assert (failed.reward, failed.error, failed.breakdown) == (None, "accuracy: timed out", {"accuracy": None})
+    assert (judged.reward, judged.error) == (0.0, None)
+
+
+def test_rows_come_in_the_order_of_group_and_sample(tmp_path: Path):
+    groups = [scored_group(["a", "b"], [0.0, 0.0], group_id=group_id) for group_id in (5, 2)]
+    write_traces(tmp_path, 1, groups, template="plain")
+
+    assert [(row.group_id, row.sample_id) for row in read_traces(tmp_path, 1)] == [(2, 0), (2, 1), (5, 0), (5, 1)]
+
+
+def test_heldout_rows_have_their_own_file_and_no_advantage(tmp_path: Path):
+    group = scored_group(["19"], [1.0], advantages=[0.7])
+    write_traces(tmp_path, 0, [group], template="plain", split="heldout")
+
+    assert list_trace_files(tmp_path, "heldout") == {0: tmp_path / "traces" / "heldout-000000.parquet"}
+    assert list_trace_files(tmp_path, "train") == {}
+    (row,) = read_traces(tmp_path, 0, "heldout")
+    assert (row.split, row.advantage) == ("heldout", None)
+
+
+def test_the_columns_of_the_file_are_the_fields_of_a_trace_row(tmp_path: Path):
+    schema = pq.read_schema(write_traces(tmp_path, 1, [], template="plain"))
+
+    assert schema.names == [field.name for field in dataclasses.fields(TraceRow)]
+    assert schema.field("token_ids").type == pa.list_(pa.int32())
+    assert schema.field("rollout_logprobs").type == pa.list_(pa.float32())
+    assert [name for name in schema.names if schema.field(name).nullable] == ["reward", "error", "advantage"]
+    assert read_traces(tmp_path, 1) == []
+
+
+def test_the_summary_leaves_out_what_could_not_be_judged(tmp_path: Path):
+    group = scored_group(
+        ["a", "b", "c", "d"],
+        [1.0, 0.5, 0.0, None],
+        breakdowns=[{"accuracy": 1.0, "format": 1.0}, {"accuracy": 1.0, "format": 0.0}, {"accuracy": 0.0, "format": None}, {}],
+        errors=[None, None, None, "accuracy: timed out"],
+        finish_reasons=["stop", "length", "length", "length"],
+        num_tokens=[1, 2, 3, 10],
+    )
+    write_traces(tmp_path, 7, [group], template="plain")
+
+    assert summarize(tmp_path, 7) == TraceSummary(
+        step=7,
+        split="train",
+        num_completions=4,
+        num_errors=1,
+        reward=0.5,  # (1 + 0.5 + 0) / 3
+        breakdown={"accuracy": pytest.approx(2 / 3), "format": 0.5},  # (1 + 1 + 0) / 3, (1 + 0) / 2
+        completion_tokens=4.0,  # (1 + 2 + 3 + 10) / 4
+        truncated_share=0.75,
+    )
+
+
+def test_the_summary_of_an_empty_step_has_no_means(tmp_path: Path):
+    write_traces(tmp_path, 7, [], template="plain")
+
+    summary = summarize(tmp_path, 7)
+
+    assert (summary.num_completions, summary.reward, summary.completion_tokens, summary.breakdown) == (0, None, None, {})
+
+
+def test_a_missing_run_is_an_error_of_one_line(tmp_path: Path):
+    with pytest.raises(UserError, match=r"run folder '.*nowhere' does not exist; give the folder") as caught:
+        read_traces(tmp_path / "nowhere", 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_step_is_answered_with_the_steps_that_exist(tmp_path: Path):
+    for step in (1, 2, 3, 5):
+        write_traces(tmp_path, step, [], template="plain")
+
+    with pytest.raises(UserError, match=r"no train traces of step 9 .*steps with traces: 1-3, 5$"):
+        read_traces(tmp_path, 9)
+    with pytest.raises(UserError, match=r"no heldout traces of step 9 .*none of this kind yet"):
+        summarize(tmp_path, 9, "heldout")
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path):
+    write_traces(tmp_path, 1, [scored_group(["old"], [0.0])], template="plain")
+    too_few_advantages = dataclasses.replace(scored_group(["a", "b"], [0.0, 0.0]), advantages=(0.0,))
+
+    with pytest.raises(ValueError, match="zip"):
+        write_traces(tmp_path, 1, [too_few_advantages], template="plain")
+    with suppress(OSError), atomic_file(tmp_path / "traces" / "step-000001.parquet") as temporary:
+        temporary.write_bytes(b"half")
+        raise OSError("disk full")
+
+    assert [row.completion for row in read_traces(tmp_path, 1)] == ["old"]
+    assert [path.name for path in (tmp_path / "traces").iterdir()] == ["step-000001.parquet"]
+
+
+def test_readers_never_see_an_unfinished_file(tmp_path: Path):
+    path = tmp_path / "traces" / "step-000001.parquet"
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(b"half")
+        assert list_trace_files(tmp_path, "train") == {}
+        assert temporary.name.startswith(".")  # pyarrow and pandas skip such files when they are given the folder
+        assert temporary.parent == path.parent  # os.replace is atomic only within one file system
+
+    assert list_trace_files(tmp_path, "train") == {1: path}
+
+
+def test_a_damaged_file_and_a_file_of_the_future_are_explained(tmp_path: Path):
+    path = write_traces(tmp_path, 1, [scored_group(["a"], [0.0])], template="plain")
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(0, "schema_version", pa.array([2], pa.int32())), path)
+    with pytest.raises(UserError, match="has schema version 2, this r1 reads 1"):
+        read_traces(tmp_path, 1)
+
+    path.write_bytes(b"not parquet at all")
+    with pytest.raises(UserError, match="is damaged"):
+        read_traces(tmp_path, 1)
+
+
+def test_a_run_folder_with_an_equals_sign_adds_no_column(tmp_path: Path):
+    run_dir = tmp_path / "seed=3"
+    write_traces(run_dir, 1, [scored_group(["a"], [0.0])], template="plain")
+
+    assert len(read_traces(run_dir, 1)) == 1
