@@ -1,0 +1,41 @@
+import pytest
+
+from r1.checkpoint import CheckpointState, latest_checkpoint, save_checkpoint
+from r1.errors import RunError, UserError
+
+
+def save(run_dir, step):
+    def write(folder):
+        (folder / "learner.pt").write_text(f"weights {step}")
+        (folder / "hf").mkdir()
+        (folder / "hf/config.json").write_text("{}")
+
+    return save_checkpoint(run_dir, CheckpointState(step=step, policy_version=step + 1), write)
+
+
+def test_the_latest_is_the_highest_step(tmp_path):
+    for step in (2, 10, 1_000_000):
+        save(tmp_path, step)
+    folder, state = latest_checkpoint(tmp_path)
+    assert (folder.name, state) == ("step-1000000", CheckpointState(step=1_000_000, policy_version=1_000_001))
+    assert (folder / "learner.pt").read_text() == "weights 1000000"
+
+
+def test_one_that_was_cut_off_is_never_picked_up(tmp_path):
+    save(tmp_path, 1)
+
+    def die_half_way(folder):
+        (folder / "learner.pt").write_text("half")
+        raise RunError("killed")
+
+    with pytest.raises(RunError):
+        save_checkpoint(tmp_path, CheckpointState(step=2, policy_version=2), die_half_way)
+    assert latest_checkpoint(tmp_path)[1].step == 1
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.startswith(".")] == [".partial-step-000002"]
+    save(tmp_path, 2)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-000001", "step-000002"]
+
+
+def test_a_run_without_one_is_a_clear_error(tmp_path):
+    with pytest.raises(UserError, match="holds no complete checkpoint"):
+        latest_checkpoint(tmp_path)

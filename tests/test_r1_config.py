@@ -1,0 +1,73 @@
+import pytest
+from tiny import ROOT
+
+from r1.config import apply_overrides, check_config, load_config
+from r1.errors import UserError
+
+QUICKSTART = ROOT / "launch/configs/quickstart.toml"
+
+
+def error_of(*overrides):
+    with pytest.raises(UserError) as caught:
+        load_config(QUICKSTART, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "launch/configs").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_shipped_config_is_valid(path):
+    assert load_config(path).name == path.stem
+
+
+def test_overrides_are_toml_values_or_bare_strings():
+    config = load_config(QUICKSTART, ["learner.learning_rate=1e-3", "task.path=../data/x.jsonl", "evaluate.num_problems=8", "name=a b"])
+    assert (config.learner.learning_rate, config.task.path, config.evaluate.num_problems, config.name) == (1e-3, "../data/x.jsonl", 8, "a b")
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("learner.learning_rat=1", ["unknown option 'learner.learning_rat'", "did you mean 'learner.learning_rate'?"]),
+        ("learnr.learning_rate=1", ["unknown option 'learnr'", "did you mean 'learner'?"]),
+        ("rollout.zzz=1", ["unknown option 'rollout.zzz'", "known here: engine, dtype"]),
+        ("num_steps=many", ["'num_steps'", "valid integer", "'many'"]),
+        ("num_steps=1.5", ["'num_steps'", "1.5"]),
+        ("rollout.group_size=1", ["'rollout.group_size'", "greater than or equal to 2", "got 1"]),
+        ("rollout.temperature=0", ["'rollout.temperature'", "greater than 0", "got 0"]),
+        ("learner.dtype=int8", ["'learner.dtype'", "'float32' or 'bfloat16'", "'int8'"]),
+        ("learner.minibatches_per_step=3", ["16 prompts do not divide into 3 mini-batches", "use 15 prompts"]),
+        ("nonsense", ["'nonsense'", "section.option=value"]),
+        ("num_steps.x=1", ["'num_steps' is an option, not a section"]),
+    ],
+)
+def test_bad_input_is_one_line_with_option_rule_value_and_remedy(override, parts):
+    message = error_of(override)
+    assert all(part in message for part in parts), message
+
+
+def test_a_missing_option_is_named():
+    with pytest.raises(UserError, match="option 'model' is missing"):
+        check_config({"name": "x", "num_steps": 1})
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        load_config(tmp_path / "none.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("name = ")
+    with pytest.raises(UserError, match="is not valid TOML"):
+        load_config(broken)
+
+
+def test_the_saved_configuration_reads_back_the_same():
+    config = load_config(QUICKSTART, ["seed=3"])
+    assert check_config(apply_overrides(config.model_dump(), [])) == config
+
+
+def test_there_are_at_most_sixty_options():
+    # More than that nobody can keep in mind; a knob that no two shipped configs set differently is a constant.
+    def count(model):
+        return sum(count(f.annotation) if hasattr(f.annotation, "model_fields") else 1 for f in model.model_fields.values())
+
+    assert count(type(load_config(QUICKSTART))) <= 60

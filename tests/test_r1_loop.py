@@ -1,0 +1,177 @@
+"""The loop against fakes of twenty lines: order of the calls, and what it refuses."""
+
+from dataclasses import replace
+
+import pytest
+from tiny import tiny_config
+
+from r1.errors import RunError, SyncError
+from r1.loop import Observer, Trainer, train
+from r1.rollout.scripted_engine import ScriptedEngine
+from r1.types import Prompt, PromptBatch, Score, WeightManifest
+from tasks.arithmetic import addition
+
+
+class FakeSampler:
+    """A scripted engine, with the sync reduced to its order."""
+
+    def __init__(self, log):
+        self.engine, self.log = ScriptedEngine(lambda text, sample_id: f"answer {sample_id}"), log
+
+    def sample(self, batch):
+        self.log.append(f"sample {batch.policy_version}")
+        return self.engine.generate(batch)
+
+    def load_weights(self, manifest):
+        self.log.append(f"load {manifest.policy_version}")
+        self.engine.receive_weights(manifest, verify=True)
+        self.engine.load_weights()
+
+
+class FakeScorer:
+    """The second sample of each group is right."""
+
+    def score(self, groups):
+        return [tuple(Score(reward=float(i == 1), breakdown={"accuracy": float(i == 1)}) for i in range(len(g.completions))) for g in groups]
+
+
+class FakeLearner:
+    def __init__(self, log):
+        self.version, self.log, self.batches = 0, log, []
+
+    def update(self, batch):
+        self.log.append("update")
+        self.batches.append(batch)
+        self.version += 1
+        return {"loss": 0.0}
+
+    def publish_weights(self):
+        self.log.append(f"publish {self.version}")
+        return WeightManifest(policy_version=self.version, path="", num_bytes=0, tensors=())
+
+    def save(self, step):
+        self.log.append(f"save {step}")
+
+
+def prompts(step, version):
+    made = tuple(
+        Prompt(group_id=i, task="t", problem=addition(step, i), text=f"{step}+{i}=", prefill="", token_ids=(1, 2)) for i in range(2)
+    )
+    return PromptBatch(step=step, prompts=made, group_size=3, policy_version=version, seed=0)
+
+
+@pytest.fixture
+def log():
+    return []
+
+
+def trainer_of(log, *overrides, **parts):
+    config = tiny_config("num_steps=3", "checkpoint.every=2", *overrides)
+    defaults = {"prompts": prompts, "sampler": FakeSampler(log), "scorer": FakeScorer(), "learner": FakeLearner(log)}
+    return Trainer(config=config, correctness="accuracy", **{**defaults, **parts})
+
+
+def test_the_order_of_a_run(log):
+    observer = Observer(on_groups=lambda step, _: log.append(f"keep {step}"), evaluate=lambda step, version: log.append(f"eval {step}"))
+    reports = train(trainer_of(log, "evaluate.every=2"), observer)
+    step = "sample {v}, keep {s}, update, publish {s}, load {s}"
+    assert ", ".join(log) == ", ".join(
+        [
+            "publish 0, load 0, eval 0",
+            step.format(v=0, s=1),
+            step.format(v=1, s=2),
+            "save 2, eval 2",
+            step.format(v=2, s=3),
+            "save 3, eval 3",
+        ]
+    )
+    assert [report.policy_version for report in reports] == [1, 2, 3]
+    assert set(reports[0].timings_s) == {"sample", "score", "write", "update", "publish", "load"}
+
+
+def test_a_resumed_run_starts_with_a_sync_and_without_an_evaluation(log):
+    trainer = trainer_of(log)
+    trainer.learner.version = 2
+    observer = Observer(evaluate=lambda step, version: log.append(f"eval {step}"))
+    train(trainer, observer, first_step=3, policy_version=2)
+    assert log == ["publish 2", "load 2", "sample 2", "update", "publish 3", "load 3", "save 3", "eval 3"]
+
+
+def test_the_better_sibling_has_the_positive_advantage(log):
+    # Rewards 0 1 0: mean 1/3, std 0.57735: (1 - 1/3) / 0.57735 = 1.1547, (0 - 1/3) / 0.57735 = -0.57735
+    groups = []
+    train(trainer_of(log), Observer(on_groups=lambda step, scored: groups.extend(scored)))
+    assert groups[0].advantages == pytest.approx((-0.57735, 1.1547, -0.57735), abs=1e-4)
+
+
+def test_metrics_of_a_step(log):
+    [report, *_] = train(trainer_of(log), Observer())
+    assert report.metrics["accuracy"] == pytest.approx(1 / 3)
+    assert report.metrics["zero_variance_share"] == 0.0
+    assert report.metrics["num_completions"] == 6
+    assert report.metrics["completion_tokens"] == 8.0  # "answer 0" in bytes
+    assert report.metrics["loss"] == 0.0
+
+
+class Tampering(FakeSampler):
+    def __init__(self, log, tamper):
+        super().__init__(log)
+        self.tamper = tamper
+
+    def sample(self, batch):
+        return self.tamper(super().sample(batch))
+
+
+def one_version_behind(groups):
+    late = replace(groups[1].completions[2], policy_version=groups[1].completions[2].policy_version - 1)
+    return [groups[0], replace(groups[1], completions=(*groups[1].completions[:2], late))]
+
+
+@pytest.mark.parametrize(
+    ("tamper", "error", "message"),
+    [
+        (one_version_behind, SyncError, r"step 1, group 1, sample 2: sampled by policy version -1, the step is at 0"),
+        (lambda groups: groups[:1], RunError, r"asked for groups \[0, 1\], the sampler returned \[0\]"),
+        (lambda groups: groups[::-1], RunError, r"the sampler returned \[1, 0\]"),
+        (lambda groups: [groups[0], replace(groups[1], completions=groups[1].completions[:2])], RunError, "not exactly 3 completions"),
+    ],
+)
+def test_what_a_sampler_may_not_return(log, tamper, error, message):
+    with pytest.raises(error, match=message):
+        train(trainer_of(log, sampler=Tampering(log, tamper)), Observer())
+    assert "update" not in log
+
+
+def test_an_engine_that_was_not_synced_is_noticed(log):
+    class Forgetful(FakeSampler):
+        def load_weights(self, manifest):
+            if manifest.policy_version == 0:
+                super().load_weights(manifest)
+
+    with pytest.raises(SyncError, match="step 2 wants samples of policy version 1, the engine holds 0"):
+        train(trainer_of(log, sampler=Forgetful(log)), Observer())
+
+
+def test_a_learner_that_does_not_count_is_noticed(log):
+    class Stuck(FakeLearner):
+        def update(self, batch):
+            return {"loss": 0.0}
+
+    with pytest.raises(SyncError, match="published version 0 instead of 1"):
+        train(trainer_of(log, learner=Stuck(log)), Observer())
+
+
+def test_nothing_left_to_train_is_an_error(log):
+    with pytest.raises(RunError, match="raise num_steps"):
+        train(trainer_of(log), Observer(), first_step=4, policy_version=3)
+
+
+def test_samples_are_kept_when_the_update_fails(log):
+    class Failing(FakeLearner):
+        def update(self, batch):
+            raise RunError("no")
+
+    kept = []
+    with pytest.raises(RunError):
+        train(trainer_of(log, learner=Failing(log)), Observer(on_groups=lambda step, groups: kept.append(step)))
+    assert kept == [1]

@@ -1,0 +1,186 @@
+"""Real vLLM on the shipped model: what it samples, and each way in which a weight sync can go wrong.
+
+Each fault is injected and must be noticed; beside it stands that the same without the fault is not.
+"""
+
+import pytest
+import torch
+from test_r1_shm_weights import flip_one_bit
+from tiny import engine_options, load_tiny_model, logprobs_of, mean_difference, prompt_batch, tiny_config
+from transformers import AutoModelForCausalLM
+
+from r1.errors import SyncError
+from r1.learner import Learner
+from r1.shm_weights import ShmPublisher
+
+pytestmark = pytest.mark.slow
+
+BOUND = 1e-4
+"""sync.max_logprob_diff in float32; healthy is 1e-6."""
+# Longer than a key-value block of 32 tokens, so that the prefix cache has something to keep.
+LONG_QUESTION = "<think>5+8=13 c1 easy 5+8=13 c1 easy</think><answer>1+2="
+
+
+@pytest.fixture(scope="module")
+def engine():
+    from r1.rollout.vllm_engine import VllmEngine
+
+    engine = VllmEngine(engine_options())
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def publisher(tmp_path_factory):
+    publisher = ShmPublisher(tmp_path_factory.mktemp("shm") / "weights", torch.float32)
+    yield publisher
+    publisher.close()
+
+
+def nudged_model(seed, scale=0.02):
+    model = load_tiny_model()
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.data.add_(torch.randn(parameter.shape, generator=generator) * scale)
+    return model
+
+
+def sync(engine, publisher, model, version):
+    engine.receive_weights(publisher.publish(version, model.named_parameters()), verify=True)
+    engine.load_weights()
+    engine.reset_prefix_cache()
+    engine.verify_weights()
+
+
+def sample(engine, question="12+34=", group_size=8, step=1):
+    return engine.generate(prompt_batch([question], group_size=group_size, policy_version=engine.policy_version, step=step))
+
+
+def test_a_healthy_sync(engine, publisher):
+    model = nudged_model(1)
+    sync(engine, publisher, model, engine.policy_version + 1)
+    groups = sample(engine)
+    assert mean_difference(model, groups) < 1e-5
+    assert mean_difference(load_tiny_model(), groups) > BOUND  # the weights did change
+    assert all(completion.policy_version == engine.policy_version for completion in groups[0].completions)
+
+
+def test_finish_reasons_and_text(engine, publisher):
+    sync(engine, publisher, load_tiny_model(), engine.policy_version + 1)
+    completions = sample(engine, "7+8=", group_size=32)[0].completions
+    eos = engine._eos_token_ids[0]
+    for completion in completions:
+        if completion.finish_reason == "stop":
+            assert completion.token_ids[-1] == eos
+        else:
+            assert completion.finish_reason == "length"
+            assert len(completion.token_ids) == engine_options().max_completion_tokens
+        assert completion.text == engine._tokenizer.decode([token for token in completion.token_ids if token != eos])
+    assert {completion.finish_reason for completion in completions} == {"stop", "length"}
+
+
+def test_the_same_seeds_give_the_same_samples(engine):
+    assert sample(engine) == sample(engine)
+    assert sample(engine) != sample(engine, step=2)
+
+
+def test_a_tensor_corrupted_in_flight_is_refused_and_nothing_is_loaded(engine, publisher):
+    model, version = nudged_model(2), engine.policy_version
+    before = sample(engine)
+    manifest = publisher.publish(version + 1, model.named_parameters())
+    flip_one_bit(manifest.path, manifest.tensors[5].offset + 1)
+    with pytest.raises(SyncError, match=f"checksum differs for 1 of .*: {manifest.tensors[5].name}"):
+        engine.receive_weights(manifest, verify=True)
+    assert engine.policy_version == version
+    assert sample(engine) == before  # the old weights are whole
+    sync(engine, publisher, model, version + 1)  # and the next sync works
+    assert mean_difference(model, sample(engine)) < 1e-5
+
+
+def test_a_skipped_repack_of_the_output_head_is_caught_twice(engine, publisher, monkeypatch):
+    from r1.rollout import vllm_engine
+
+    model = nudged_model(3)
+    manifest = publisher.publish(engine.policy_version + 1, model.named_parameters())
+    with monkeypatch.context() as patch:
+        patch.setattr(vllm_engine, "repack_tied_output_heads", lambda model: None)
+        engine.receive_weights(manifest, verify=True)
+        engine.load_weights()
+        engine.reset_prefix_cache()
+    with pytest.raises(SyncError, match="lm_head computes with other weights than the embedding"):
+        engine.verify_weights()
+    # Also without that proof: the learner's bound on mean |old - rollout| refuses the samples.
+    assert mean_difference(model, sample(engine)) > BOUND
+
+
+def test_one_changed_weight_in_the_last_place_is_enough_to_notice(engine, publisher, monkeypatch):
+    # An optimizer step at lr 1e-6 moves weights by about one unit in the last place; a tolerance would not see it.
+    from r1.rollout import vllm_engine
+
+    sync(engine, publisher, load_tiny_model(), engine.policy_version + 1)
+    model = load_tiny_model()
+    column = torch.linspace(0, model.config.hidden_size - 1, 16).long()[3]
+    embedding = model.get_input_embeddings().weight.data
+    embedding[7, column] = torch.nextafter(embedding[7, column], torch.tensor(10.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(vllm_engine, "repack_tied_output_heads", lambda model: None)
+        engine.receive_weights(publisher.publish(engine.policy_version + 1, model.named_parameters()), verify=True)
+        engine.load_weights()
+    with pytest.raises(SyncError, match="lm_head computes"):
+        engine.verify_weights()
+
+
+def test_a_worker_one_version_behind_is_refused_by_number_and_by_weights(engine, publisher, monkeypatch):
+    old = nudged_model(4)
+    sync(engine, publisher, old, engine.policy_version + 1)
+    with pytest.raises(SyncError, match=f"wants samples of policy version {engine.policy_version + 1}, the engine holds"):
+        engine.generate(prompt_batch(["12+34="], policy_version=engine.policy_version + 1))
+    # A worker that only says that it is up to date samples with the old weights: the learner's bound notices.
+    new = load_tiny_model()
+    for ours, theirs in zip(new.parameters(), old.parameters(), strict=True):
+        ours.data.copy_(theirs + 2e-4 * torch.randn(theirs.shape, generator=torch.Generator().manual_seed(0)))
+    monkeypatch.setattr(engine, "policy_version", engine.policy_version + 1)
+    assert mean_difference(new, sample(engine)) > BOUND
+    assert mean_difference(old, sample(engine)) < 1e-5
+
+
+def test_a_stale_prefix_cache_is_caught(engine, publisher):
+    sync(engine, publisher, load_tiny_model(), engine.policy_version + 1)
+    sample(engine, LONG_QUESTION)  # fills the cache
+    model = nudged_model(5)
+    engine.receive_weights(publisher.publish(engine.policy_version + 1, model.named_parameters()), verify=True)
+    engine.load_weights()
+    stale = mean_difference(model, sample(engine, LONG_QUESTION))
+    engine.reset_prefix_cache()
+    fresh = mean_difference(model, sample(engine, LONG_QUESTION))
+    assert fresh < 1e-5
+    assert stale > BOUND
+
+
+def test_the_exported_policy_is_what_the_engine_serves(engine, publisher, tmp_path):
+    learner = Learner(tiny_config(), str(tmp_path / "weights"))
+    for parameter in learner.model.parameters():
+        parameter.data.mul_(1.02)
+    learner.export(tmp_path / "hf")
+    learner.close()
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
+    sync(engine, publisher, exported, engine.policy_version + 1)
+    assert mean_difference(exported, sample(engine)) < 1e-5
+
+
+def test_log_probabilities_at_another_temperature_and_from_an_exported_folder(tmp_path):
+    from dataclasses import replace
+
+    from r1.rollout.vllm_engine import VllmEngine
+
+    learner = Learner(tiny_config(), str(tmp_path / "weights"))
+    for parameter in learner.model.parameters():
+        parameter.data.mul_(1.02)
+    learner.export(tmp_path / "hf")
+    engine = VllmEngine(replace(engine_options(temperature=0.7), model_path=str(tmp_path / "hf")))
+    groups = sample(engine)
+    assert mean_difference(learner.model.eval(), groups, temperature=0.7) < 1e-5
+    assert mean_difference(learner.model.eval(), groups, temperature=1.0) > 1e-2
+    assert logprobs_of(learner.model, groups[0].prompt.token_ids, groups[0].completions[0].token_ids).shape[0] > 1
+    engine.close()
+    learner.close()

@@ -1,0 +1,68 @@
+import uuid
+from dataclasses import replace
+
+import pytest
+import torch
+
+from r1.errors import SyncError
+from r1.shm_weights import ShmPublisher, read_tensors
+
+TENSORS = [("a", torch.arange(6.0).view(2, 3)), ("b", torch.tensor([1, 2, 3])), ("c", torch.tensor([0.5]))]
+
+
+@pytest.fixture
+def publisher(tmp_path):
+    publisher = ShmPublisher(tmp_path / f"weights-{uuid.uuid4().hex}", torch.float32)
+    yield publisher
+    publisher.close()
+
+
+def flip_one_bit(path, offset):
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes([byte ^ 1]))
+
+
+def test_what_is_read_is_what_was_published(publisher):
+    manifest = publisher.publish(7, TENSORS)
+    assert manifest.policy_version == 7
+    for (name, tensor), (read_name, read) in zip(TENSORS, read_tensors(manifest), strict=True):
+        assert read_name == name
+        assert torch.equal(read, tensor)
+
+
+def test_floats_are_cast_to_the_engines_dtype_and_integers_are_not(tmp_path):
+    publisher = ShmPublisher(tmp_path / "w", torch.bfloat16)
+    read = dict(read_tensors(publisher.publish(1, TENSORS)))
+    assert read["a"].dtype == torch.bfloat16
+    assert read["b"].dtype == torch.int64
+
+
+def test_a_flipped_bit_names_its_tensor(publisher):
+    manifest = publisher.publish(3, TENSORS)
+    flip_one_bit(manifest.path, manifest.tensors[1].offset + 2)
+    with pytest.raises(SyncError, match=r"version 3: checksum differs for 1 of 3 tensors: b$"):
+        read_tensors(manifest)
+    read_tensors(manifest, verify=False)  # the check and nothing else refused it
+
+
+def test_a_manifest_of_an_older_publish_is_refused(publisher):
+    old = publisher.publish(1, TENSORS)
+    publisher.publish(2, [(name, tensor + 1) for name, tensor in TENSORS])
+    with pytest.raises(SyncError, match="checksum differs for 3 of 3"):
+        read_tensors(old)
+
+
+def test_a_cut_off_file_is_refused(publisher):
+    manifest = publisher.publish(1, TENSORS)
+    with pytest.raises(SyncError, match="has 192 bytes, the manifest says 256"):
+        read_tensors(replace(manifest, num_bytes=256))
+
+
+def test_a_missing_file_is_refused_and_close_removes_it(publisher):
+    manifest = publisher.publish(1, TENSORS)
+    publisher.close()
+    with pytest.raises(SyncError, match="does not exist"):
+        read_tensors(manifest)
