@@ -22,6 +22,9 @@ class EngineOptions:
     temperature: float
     max_num_seqs: int
     kv_cache_bytes: int
+    """On a CPU; a GPU engine takes `gpu_share` of the device's memory."""
+    gpu_share: float = 1.0
+    """Below 1 when the learner lives on the same GPU."""
 
 
 class RolloutEngine(Protocol):

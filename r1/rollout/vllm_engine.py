@@ -63,7 +63,7 @@ class VllmEngine:
             # A seeded request whose prompt is split kills the engine on a CPU ("CPU Generator does not use offset").
             enable_chunked_prefill=False,
             max_num_batched_tokens=max(max_model_len, 8192),
-            kv_cache_memory_bytes=options.kv_cache_bytes,
+            **_memory_options(options),
             # The default returns log-probabilities at temperature 1, whatever the sampling temperature is.
             logprobs_mode="processed_logprobs",
             weight_transfer_config=WeightTransferConfig(backend=ShmWeightTransfer.NAME),
@@ -145,6 +145,12 @@ class VllmEngine:
             finish_reason=reason if reason in ("stop", "length") else "abort",
             policy_version=self.policy_version,
         )
+
+
+def _memory_options(options: EngineOptions) -> dict[str, Any]:
+    if torch.cuda.is_available():
+        return {"gpu_memory_utilization": 0.9 * options.gpu_share}
+    return {"kv_cache_memory_bytes": options.kv_cache_bytes}
 
 
 @dataclass

@@ -34,7 +34,6 @@ def connected() -> Iterator[None]:
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            object_store_memory=256 * 2**20,
         )
     try:
         yield

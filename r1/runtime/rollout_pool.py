@@ -54,6 +54,7 @@ class RolloutPool(Sampler):
             temperature=rollout.temperature,
             max_num_seqs=rollout.max_num_seqs,
             kv_cache_bytes=int(rollout.kv_cache_gib * 2**30),
+            gpu_share=resources.num_gpus or 1.0,
         )
         actor = ray.remote(
             num_cpus=resources.num_cpus, num_gpus=resources.num_gpus, runtime_env=environment(rollout.num_threads)

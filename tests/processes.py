@@ -1,0 +1,72 @@
+"""Running the real program and looking for what it leaves behind."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+from tiny import ROOT
+
+QUICKSTART = "launch/configs/quickstart.toml"
+
+
+class Program:
+    """`python -m launch.train` in a process of its own, with every descendant that it was seen to have."""
+
+    def __init__(self, *arguments: str) -> None:
+        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "launch.train", *arguments],
+            cwd=ROOT,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self._seen: dict[int, psutil.Process] = {}
+
+    def look(self) -> None:
+        """Remember the descendants that there are now; orphans can only be found again by their id."""
+        for child in psutil.Process(self.process.pid).children(recursive=True):
+            self._seen.setdefault(child.pid, child)
+
+    def wait_for_step(self, run_dir: Path, step: int, timeout_s: float = 240.0) -> None:
+        """Block until the step is in metrics.jsonl."""
+        deadline = time.monotonic() + timeout_s
+        while not any(event["step"] >= step for event in steps_of(run_dir)):
+            assert self.process.poll() is None, f"the program ended early: {self.process.communicate()[1]}"
+            assert time.monotonic() < deadline, f"no step {step} after {timeout_s} s"
+            self.look()
+            time.sleep(0.1)
+
+    def find(self, name: str) -> psutil.Process:
+        """The one descendant whose title begins with `name`, e.g. ray::RolloutWorker."""
+        self.look()
+        [found] = [p for p in self._seen.values() if p.is_running() and any(part.startswith(name) for part in p.cmdline())]
+        return found
+
+    def wait(self, timeout_s: float = 300.0) -> tuple[int, str, str]:
+        """(exit code, stdout, stderr), once it has ended."""
+        out, err = self.process.communicate(timeout=timeout_s)
+        return self.process.returncode, out, err
+
+    def survivors(self, grace_s: float = 20.0) -> list[str]:
+        """Descendants that still live after a while."""
+        _, alive = psutil.wait_procs(list(self._seen.values()), timeout=grace_s)
+        return [" ".join(p.cmdline()) or p.name() for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def steps_of(run_dir: Path) -> list[dict]:
+    """The training steps in metrics.jsonl so far."""
+    path = run_dir / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+    return [event for event in map(json.loads, lines) if event["kind"] == "step"]
+
+
+def shared_memory_files() -> set[str]:
+    return {path.name for path in Path("/dev/shm").glob("r1-weights-*")}

@@ -1,0 +1,93 @@
+"""Bad input to `python -m launch.train`: one clear line, exit code 2, nothing started, nothing written."""
+
+import json
+import shutil
+import sys
+
+import pytest
+from tiny import MODEL, ROOT
+
+import launch.train
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch, capsys):
+    """Run main() with arguments from the repository's folder; returns (exit code, stderr)."""
+    import r1.runtime.run
+
+    def refuse_to_start(*arguments, **options):
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(r1.runtime.run, "connected", refuse_to_start)
+    monkeypatch.chdir(ROOT)
+    runs_before = set((ROOT / "runs").glob("*"))
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
+        code = launch.train.main()
+        assert set((ROOT / "runs").glob("*")) == runs_before
+        return code, capsys.readouterr().err
+
+    return call
+
+
+QUICKSTART = "launch/configs/quickstart.toml"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ([], ["no configuration given"]),
+        (["none.toml"], ["'none.toml' does not exist"]),
+        ([QUICKSTART, "rollout.gruop_size=4"], ["unknown option 'rollout.gruop_size'", "did you mean 'rollout.group_size'?"]),
+        ([QUICKSTART, "rollout.group_size=1"], ["'rollout.group_size'", "greater than or equal to 2"]),
+        ([QUICKSTART, "learner.minibatches_per_step=5"], ["16 prompts do not divide into 5 mini-batches"]),
+        ([QUICKSTART, "algorithm.loss=clop"], ["'algorithm.loss'", "did you mean 'clip'?"]),
+        ([QUICKSTART, "task.name=arithmetics"], ["'task.name'", "did you mean 'arithmetic'?"]),
+        ([QUICKSTART, "task.template=zzz"], ["no template 'zzz'", "plain"]),
+        ([QUICKSTART, "task.template=chat"], ["no chat template"]),
+        ([QUICKSTART, "task.path=x.jsonl"], ["'task.path'", "generates its problems", "remove"]),
+        ([QUICKSTART, "task.name=gsm8k"], ["'task.path'", "gsm8k"]),
+        ([QUICKSTART, "task.name=gsm8k", "task.path=no/such.jsonl"], ["no/such.jsonl"]),
+        ([QUICKSTART, "model.path=./nowhere"], ["'model.path'", "is not a folder"]),
+        ([QUICKSTART, "rollout.max_prompt_tokens=3"], ["all 20000 prompts are longer than 3 tokens", "raise it to at least"]),
+        ([QUICKSTART, "rollout.max_completion_tokens=5000"], ["must fit the model's context", "lower max_completion_tokens to at most 240"]),
+        (["--resume", "no-such-run"], ["'--resume'", "is not a run folder"]),
+    ],
+)
+def test_bad_input(train, arguments, parts):
+    code, error = train(*arguments)
+    assert code == 2
+    assert error.startswith("error: ")
+    assert len(error.strip().splitlines()) == 1, error
+    assert all(part in error for part in parts), error
+
+
+def test_a_model_folder_without_weights(train, tmp_path):
+    shutil.copytree(MODEL, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
+    code, error = train(QUICKSTART, f"model.path={tmp_path / 'model'}")
+    assert code == 2
+    assert "has no weights (*.safetensors)" in error
+
+
+def test_a_model_folder_without_config(train, tmp_path):
+    code, error = train(QUICKSTART, f"model.path={tmp_path}")
+    assert code == 2
+    assert "has no config.json" in error
+
+
+def test_a_run_folder_that_exists(train, tmp_path):
+    code, error = train(QUICKSTART, f"run_dir={tmp_path}")
+    assert code == 2
+    assert "exists already" in error
+    assert "--resume" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_without_a_checkpoint(train, tmp_path):
+    from tiny import tiny_config
+
+    (tmp_path / "config.json").write_text(json.dumps(tiny_config().model_dump()))
+    code, error = train("--resume", tmp_path)
+    assert code == 2
+    assert "holds no complete checkpoint" in error
