@@ -9,6 +9,8 @@ class RewardFn(Protocol):
 
     A reward function may run in any child process of any machine, in any order, so it must depend on
     its two arguments alone. Raising is allowed: errors are counted and shown, never turned into a 0.
+    A module whose first call is slow may define `warm_up()` beside its function; the process that scores calls it
+    once, before any completion's deadline starts to run.
     """
 
     def __call__(self, completion: str, reference: Mapping[str, Any]) -> float | None:

@@ -29,8 +29,12 @@ class Task:
     """Problems, and how a completion for them is rewarded."""
 
     name: str
-    load: Callable[[Split, int, str | None], Iterable[Problem]]
-    """load(split, seed, path): path is the configuration's `task.path` (train) or `task.heldout_path`."""
+    load: Callable[[Split, int, str | None, str | None], Iterable[Problem]]
+    """load(split, seed, path, heldout_path), the paths as in the configuration's `task` section.
+
+    With a `heldout_path` of its own, all of it is held out and all of `path` is for training. Otherwise `path` is
+    divided by `is_heldout`: both splits are drawn from it, and share no problem.
+    """
     rewards: Mapping[str, float]
     """Reward name -> weight; the reward of a completion is the weighted sum."""
     correctness: str
@@ -46,6 +50,6 @@ def is_heldout(problem_id: str, one_in: int) -> bool:
     the order or the number of problems that are drawn.
 
     >>> [is_heldout(str(i), 4) for i in range(8)]
-    [False, False, True, False, True, False, False, False]
+    [False, False, True, False, False, True, True, False]
     """
     return int.from_bytes(blake2b(problem_id.encode(), digest_size=8).digest(), "big") % one_in == 0

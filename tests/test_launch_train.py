@@ -51,7 +51,10 @@ QUICKSTART = "launch/configs/quickstart.toml"
         ([QUICKSTART, "task.name=gsm8k", "task.path=no/such.jsonl"], ["no/such.jsonl"]),
         ([QUICKSTART, "model.path=./nowhere"], ["'model.path'", "is not a folder"]),
         ([QUICKSTART, "rollout.max_prompt_tokens=3"], ["all 20000 prompts are longer than 3 tokens", "raise it to at least"]),
-        ([QUICKSTART, "rollout.max_completion_tokens=5000"], ["must fit the model's context", "lower max_completion_tokens to at most 240"]),
+        (
+            [QUICKSTART, "rollout.max_completion_tokens=5000"],
+            ["must fit the model's context", "lower max_completion_tokens to at most 240"],
+        ),
         (["--resume", "no-such-run"], ["'--resume'", "is not a run folder"]),
     ],
 )

@@ -21,7 +21,13 @@ def group(prompt_ids, completions, advantages, group_id=0):
 
 
 def batch_of(groups, **options):
-    defaults = {"step": 1, "policy_version": 0, "num_minibatches": 1, "max_tokens_per_microbatch": 1000, "max_completion_tokens": 8}
+    defaults = {
+        "step": 1,
+        "policy_version": 0,
+        "num_minibatches": 1,
+        "max_tokens_per_microbatch": 1000,
+        "max_completion_tokens": 8,
+    }
     return make_train_batch(groups, **{**defaults, **options})
 
 

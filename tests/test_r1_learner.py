@@ -106,7 +106,9 @@ def test_metrics_of_an_on_policy_update(make_learner):
 def test_samples_of_other_weights_are_refused_before_anything_is_learnt(make_learner):
     learner = make_learner()
     wrong = [replace(c, rollout_logprobs=tuple(x - 0.01 for x in c.rollout_logprobs)) for c in GROUPS[0].completions]
-    with pytest.raises(SyncError, match=r"mean \|old - rollout\| log-probability is 1.00e-02, above sync.max_logprob_diff = 1e-04"):
+    with pytest.raises(
+        SyncError, match=r"mean \|old - rollout\| log-probability is 1.00e-02, above sync.max_logprob_diff = 1e-04"
+    ):
         learner.update(batch_of([replace(GROUPS[0], completions=tuple(wrong))]))
     assert learner.num_updates == 0
     reference = load_tiny_model().state_dict()

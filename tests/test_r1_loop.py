@@ -32,7 +32,10 @@ class FakeScorer:
     """The second sample of each group is right."""
 
     def score(self, groups):
-        return [tuple(Score(reward=float(i == 1), breakdown={"accuracy": float(i == 1)}) for i in range(len(g.completions))) for g in groups]
+        return [
+            tuple(Score(reward=float(i == 1), breakdown={"accuracy": float(i == 1)}) for i in range(len(g.completions)))
+            for g in groups
+        ]
 
 
 class FakeLearner:
@@ -55,7 +58,8 @@ class FakeLearner:
 
 def prompts(step, version):
     made = tuple(
-        Prompt(group_id=i, task="t", problem=addition(step, i), text=f"{step}+{i}=", prefill="", token_ids=(1, 2)) for i in range(2)
+        Prompt(group_id=i, task="t", problem=addition(step, i), text=f"{step}+{i}=", prefill="", token_ids=(1, 2))
+        for i in range(2)
     )
     return PromptBatch(step=step, prompts=made, group_size=3, policy_version=version, seed=0)
 
@@ -72,7 +76,9 @@ def trainer_of(log, *overrides, **parts):
 
 
 def test_the_order_of_a_run(log):
-    observer = Observer(on_groups=lambda step, _: log.append(f"keep {step}"), evaluate=lambda step, version: log.append(f"eval {step}"))
+    observer = Observer(
+        on_groups=lambda step, _: log.append(f"keep {step}"), evaluate=lambda step, version: log.append(f"eval {step}")
+    )
     reports = train(trainer_of(log, "evaluate.every=2"), observer)
     step = "sample {v}, keep {s}, update, publish {s}, load {s}"
     assert ", ".join(log) == ", ".join(
@@ -133,7 +139,11 @@ def one_version_behind(groups):
         (one_version_behind, SyncError, r"step 1, group 1, sample 2: sampled by policy version -1, the step is at 0"),
         (lambda groups: groups[:1], RunError, r"asked for groups \[0, 1\], the sampler returned \[0\]"),
         (lambda groups: groups[::-1], RunError, r"the sampler returned \[1, 0\]"),
-        (lambda groups: [groups[0], replace(groups[1], completions=groups[1].completions[:2])], RunError, "not exactly 3 completions"),
+        (
+            lambda groups: [groups[0], replace(groups[1], completions=groups[1].completions[:2])],
+            RunError,
+            "not exactly 3 completions",
+        ),
     ],
 )
 def test_what_a_sampler_may_not_return(log, tamper, error, message):

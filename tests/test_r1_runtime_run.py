@@ -5,14 +5,13 @@ import signal
 import pytest
 from processes import QUICKSTART, Program, shared_memory_files, steps_of
 from rich.console import Console
-from tiny import tiny_config
+from tiny import engine_options, mean_difference, prompt_batch, tiny_config
 
 from r1.checkpoint import latest_checkpoint
 from r1.metrics import read_metrics
 from r1.rollout.engine import load_engine_class
 from r1.runtime.run import run
 from r1.traces import read_traces
-from tiny import engine_options, mean_difference, prompt_batch
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -25,7 +24,10 @@ def test_it_learns(tmp_path):
     samples carry the old version; and with the version faked as well, the learner's bound on |old - rollout| stops the run.
     """
     run_dir = tmp_path / "run"
-    run(tiny_config(f"run_dir={run_dir}", "num_steps=25", "evaluate.num_problems=256", "checkpoint.every=0"), console=Console(quiet=True))
+    run(
+        tiny_config(f"run_dir={run_dir}", "num_steps=25", "evaluate.num_problems=256", "checkpoint.every=0"),
+        console=Console(quiet=True),
+    )
     heldout = {event["step"]: event["metrics"] for event in read_metrics(run_dir) if event["kind"] == "heldout"}
     # 256 problems: the standard error of an accuracy of 0.3 is 0.03.
     assert heldout[25]["accuracy"] > heldout[0]["accuracy"] + 0.15
@@ -42,7 +44,10 @@ def test_it_learns(tmp_path):
     exported = load_engine_class("r1.rollout.transformers_engine:TransformersEngine")(engine_options())
     from transformers import AutoModelForCausalLM
 
-    assert mean_difference(AutoModelForCausalLM.from_pretrained(checkpoint / "hf"), exported.generate(prompt_batch(["12+34="]))) > 1e-3
+    assert (
+        mean_difference(AutoModelForCausalLM.from_pretrained(checkpoint / "hf"), exported.generate(prompt_batch(["12+34="])))
+        > 1e-3
+    )
     assert not shared_memory_files()
 
 

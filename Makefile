@@ -1,0 +1,37 @@
+# r1, from a fresh clone: `make train`. It needs make, Python 3.11 with pip, and a package index.
+
+# The locks have only been tried with Python 3.11: it is taken first, then newer ones. Another: make setup PYTHON=...
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
+# cpu or gpu: which lock. gpu when nvidia-smi lists one. By hand: make setup DEVICE=cpu
+DEVICE ?= $(if $(shell nvidia-smi -L 2>/dev/null | grep '^GPU'),gpu,cpu)
+ARGS ?=
+
+# Set up once for each content of these files: the stamp's name holds their checksum, and is written last.
+LOCKS := requirements/cpu.lock requirements/gpu.lock requirements/dev.lock
+STAMP = .venv/.installed-$(DEVICE)-$(shell cat $(LOCKS) requirements/install.sh pyproject.toml | cksum | cut -d' ' -f1)
+
+.PHONY: help setup train test check lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
+
+setup: ## install the locked packages and r1 into .venv (once; some minutes)
+	@test -e $(STAMP) || { PYTHON="$(PYTHON)" requirements/install.sh $(DEVICE) && touch $(STAMP); }
+
+train: setup ## train the small example from start to end; ARGS="num_steps=20" changes options
+	.venv/bin/python -m launch.train launch/configs/quickstart.toml $(ARGS)
+
+test: setup ## all tests
+	.venv/bin/python -m pytest $(ARGS)
+
+check: setup ## ruff, mypy and the fast tests: under a minute
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/python -m pytest -m "not slow and not ray" -q $(ARGS)
+
+lock: ## rebuild requirements/*.lock from the .in files; ARGS=--upgrade takes newer versions
+	PYTHON="$(PYTHON)" requirements/lock.sh $(ARGS)
+
+clean: ## remove .venv and the tools' caches (runs and models stay)
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,335 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from r1.config import ScoringConfig
+from r1.errors import ScoringError, UserError
+from r1.scoring import RewardPool
+from r1.types import Completion, Prompt, RolloutGroup
+from tasks.base import Problem
+
+pytestmark = pytest.mark.timeout(30)
+
+REWARD_FILE = """
+import os, subprocess, sys, time
+
+def length(completion, reference):
+    return float(len(completion))
+
+def is_gold(completion, reference):
+    return completion == reference["answer"]
+
+def on_command(completion, reference):
+    if completion == "raise":
+        raise KeyError("no such gold")
+    if completion == "exit":
+        sys.exit(3)
+    if completion == "hang":
+        while True:
+            pass
+    if completion == "hang in C":
+        return 7 ** 200_000_000 % 2
+    if completion == "hog":
+        return len(bytearray(8 << 30))
+    if completion == "print":
+        print("[1.0, null]", flush=True)
+        os.write(1, b"[1.0, null]\\n")
+        return float(len(sys.stdin.read()))
+    if completion == "start a process":
+        process = subprocess.Popen(["sleep", "600"])
+        open(reference["pid_file"], "w").write(str(process.pid))
+        time.sleep(600)
+    if completion == "die once" and not os.path.exists(reference["marker"]):
+        open(reference["marker"], "w").close()
+        os.kill(os.getpid(), 9)
+    if completion == "die":
+        os.kill(os.getpid(), 9)
+    if completion == "slowly":
+        time.sleep(0.05)
+    return {"nan": float("nan"), "text": "1.0", "none": None}.get(completion, 1.0)
+"""
+
+
+@pytest.fixture(scope="module")
+def reward_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rewards") / "some_rewards.py"
+    path.write_text(REWARD_FILE)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def on_command(reward_file):
+    return f"{reward_file}:on_command"
+
+
+@pytest.fixture(scope="module")
+def shared_pool(on_command):
+    with RewardPool({on_command: 1.0}, ScoringConfig(num_workers=2, deadline_s=0.5)) as pool:
+        yield pool
+
+
+def child_pids(pool):
+    return [child.process.pid for child in pool._children]
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+        # A zombie is dead: it only waits for its parent, or init, to read its exit code.
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+def wait_until(condition, limit_s=5.0):
+    give_up_at = time.monotonic() + limit_s
+    while not condition() and time.monotonic() < give_up_at:
+        time.sleep(0.01)
+    assert condition()
+
+
+def group(group_id, texts, gold="4", prefill=""):
+    problem = Problem(problem_id=f"problem-{group_id}", question="2+2=", reference={"answer": gold})
+    prompt = Prompt(group_id=group_id, task="test", problem=problem, text="2+2=" + prefill, prefill=prefill, token_ids=(1,))
+    completions = tuple(
+        Completion(
+            group_id=group_id,
+            sample_id=i,
+            token_ids=(1,),
+            rollout_logprobs=(-1.0,),
+            text=text,
+            finish_reason="stop",
+            policy_version=0,
+        )
+        for i, text in enumerate(texts)
+    )
+    return RolloutGroup(prompt=prompt, completions=completions)
+
+
+def test_scores_come_in_order_as_weighted_sums_with_the_parts_apart(reward_file):
+    length, is_gold = f"{reward_file}:length", f"{reward_file}:is_gold"
+    groups = [group(0, ["4", "four"]), group(1, ["", "22", "333"], gold="22")]
+    with RewardPool({length: 0.5, is_gold: 2.0}, ScoringConfig()) as pool:
+        first, second = pool.score(groups)
+    # 0.5 x characters + 2 x (text is the gold)
+    assert [score.reward for score in first] == [0.5 * 1 + 2, 0.5 * 4]
+    assert [score.reward for score in second] == [0.0, 0.5 * 2 + 2, 0.5 * 3]
+    assert second[1].breakdown == {length: 2.0, is_gold: 1.0}
+    assert all(score.error is None for score in [*first, *second])
+
+
+def test_many_more_completions_than_children_keep_their_order(reward_file):
+    with RewardPool({f"{reward_file}:length": 1.0}, ScoringConfig(num_workers=3)) as pool:
+        scores = pool.score_texts([("x" * size, {}) for size in range(500)])
+    assert [score.reward for score in scores] == list(range(500))
+
+
+def test_a_completion_larger_than_the_socket_arrives_whole(reward_file):
+    with RewardPool({f"{reward_file}:length": 1.0}, ScoringConfig(num_workers=1)) as pool:
+        [score] = pool.score_texts([("é\n" * 1_500_000, {})])
+    assert score.reward == 3_000_000
+
+
+def test_rewards_see_what_the_template_prefilled():
+    texts = ["2+2=4</think><answer>4</answer>"]
+    with RewardPool({"reasoning_format": 1.0}, ScoringConfig(num_workers=1)) as pool:
+        [[without]] = pool.score([group(0, texts)])
+        [[with_prefill]] = pool.score([group(0, texts, prefill="<think>")])
+    assert (without.reward, with_prefill.reward) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("completion", "error"),
+    [
+        ("raise", "KeyError: 'no such gold'"),
+        ("exit", "SystemExit: 3"),
+        ("nan", "returned nan; a reward is a finite number or None"),
+        ("text", "returned '1.0'; a reward is a finite number or None"),
+        ("hog", "MemoryError"),
+    ],
+)
+def test_a_failure_is_an_error_in_words_and_never_a_zero(shared_pool, on_command, completion, error):
+    errors_before = shared_pool.num_errors[on_command]
+    [failed, fine] = shared_pool.score_texts([(completion, {}), ("fine", {})])
+    assert (failed.reward, failed.breakdown, failed.error) == (None, {on_command: None}, f"{on_command}: {error}")
+    assert (fine.reward, fine.error) == (1.0, None)
+    assert shared_pool.num_errors[on_command] == errors_before + 1
+
+
+def test_none_takes_the_sample_out_without_being_an_error(shared_pool, on_command):
+    [score] = shared_pool.score_texts([("none", {})])
+    assert (score.reward, score.breakdown, score.error) == (None, {on_command: None}, None)
+
+
+@pytest.mark.parametrize("hang", ["hang", "hang in C"])
+def test_a_hanging_reward_is_killed_and_the_others_are_not_lost(shared_pool, on_command, hang):
+    timeouts, restarts, pids = shared_pool.num_timeouts[on_command], shared_pool.num_restarts, child_pids(shared_pool)
+    scores = shared_pool.score_texts([("fine", {}), (hang, {}), *[("fine", {})] * 20])
+    assert scores[1].error == f"{on_command}: timed out after 0.5 s"
+    assert scores[1].reward is None
+    assert [score.reward for i, score in enumerate(scores) if i != 1] == [1.0] * 21
+    assert (shared_pool.num_timeouts[on_command], shared_pool.num_restarts) == (timeouts + 1, restarts + 1)
+    [killed] = set(pids) - set(child_pids(shared_pool))
+    assert not is_alive(killed)
+
+
+def test_the_slow_reward_is_named_and_the_parts_before_it_are_kept(reward_file, on_command):
+    length, is_gold = f"{reward_file}:length", f"{reward_file}:is_gold"
+    with RewardPool({length: 1.0, on_command: 1.0, is_gold: 1.0}, ScoringConfig(num_workers=1, deadline_s=0.3)) as pool:
+        [score] = pool.score_texts([("hang", {"answer": "hang"})])
+    assert score.breakdown == {length: 4.0, on_command: None, is_gold: None}
+    assert score.error == f"{on_command}: timed out after 0.3 s"
+    assert pool.num_errors == {on_command: 1}
+
+
+def test_a_slow_start_does_not_count_as_a_slow_completion(tmp_path):
+    path = tmp_path / "slow_to_load.py"
+    path.write_text(
+        "import time, functools\ntime.sleep(0.4)\n"
+        "@functools.cache\ndef build_parser(): time.sleep(0.4)\n"
+        "def warm_up(): build_parser()\n"
+        "def one(completion, reference): build_parser(); return 1\n"
+    )
+    with RewardPool({f"{path}:one": 1.0}, ScoringConfig(num_workers=1, deadline_s=0.3)) as pool:
+        assert pool.score_texts([("", {})])[0].reward == 1.0
+
+
+def test_printing_and_reading_cannot_corrupt_the_protocol(on_command):
+    code = (
+        "from r1.config import ScoringConfig; from r1.scoring import RewardPool\n"
+        f"with RewardPool({{'{on_command}': 1.0}}, ScoringConfig()) as pool:\n"
+        "    print([score.reward for score in pool.score_texts([('print', {}), ('fine', {})])])"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], input="typed", capture_output=True, text=True, timeout=20)
+    # "print" returns how much it could read: nothing. What it prints looks like an answer, and went to stderr twice.
+    assert finished.stdout == "[0.0, 1.0]\n"
+    assert finished.stderr == "[1.0, null]\n" * 2
+
+
+def test_a_child_killed_from_outside_loses_no_completion(shared_pool):
+    restarts = shared_pool.num_restarts
+    victim = child_pids(shared_pool)[0]
+    killer = threading.Timer(0.2, os.kill, (victim, signal.SIGKILL))
+    killer.start()
+    scores = shared_pool.score_texts([("slowly", {})] * 16)  # 16 x 0.05 s over two children: 0.4 s
+    killer.join()
+    assert [(score.reward, score.error) for score in scores] == [(1.0, None)] * 16
+    assert shared_pool.num_restarts == restarts + 1
+    assert victim not in child_pids(shared_pool)
+
+
+def test_a_completion_whose_child_dies_is_tried_twice_and_then_an_error(shared_pool, on_command, tmp_path):
+    [once, always] = shared_pool.score_texts([("die once", {"marker": str(tmp_path / "died")}), ("die", {})])
+    assert (once.reward, once.error) == (1.0, None)
+    assert (always.reward, always.error) == (None, f"{on_command}: its process died 2 times (killed by SIGKILL)")
+
+
+def test_a_process_that_a_reward_started_is_killed_with_it(shared_pool, tmp_path):
+    pid_file = tmp_path / "pid"
+    [score] = shared_pool.score_texts([("start a process", {"pid_file": str(pid_file)})])
+    assert "timed out" in score.error
+    wait_until(lambda: not is_alive(int(pid_file.read_text())))
+
+
+def test_a_pool_made_in_a_thread_that_has_ended_serves_other_threads(on_command):
+    pools, results = [], {}
+    maker = threading.Thread(target=lambda: pools.append(RewardPool({on_command: 1.0}, ScoringConfig(num_workers=1))))
+    maker.start()
+    maker.join()
+    [pool] = pools
+    pids = child_pids(pool)
+
+    def score(number):
+        results[number] = [score.reward for score in pool.score_texts([("slowly", {})] * number)]
+
+    threads = [threading.Thread(target=score, args=(number,)) for number in range(1, 5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {number: [1.0] * number for number in range(1, 5)}
+    assert child_pids(pool) == pids, "no child died with the thread that started it"
+    pool.close()
+
+
+def test_close_leaves_no_child_and_no_way_back(on_command):
+    with RewardPool({on_command: 1.0}, ScoringConfig(num_workers=2)) as pool:
+        pids = child_pids(pool)
+        assert all(map(is_alive, pids))
+    assert not any(map(is_alive, pids))
+    with pytest.raises(ValueError, match="this RewardPool is closed"):
+        pool.score_texts([("fine", {})])
+
+
+def test_an_interrupted_call_leaves_nothing_for_the_next_to_wait_for(on_command):
+    with RewardPool({on_command: 1.0}, ScoringConfig(num_workers=2, deadline_s=5.0)) as pool:
+        pids = child_pids(pool)
+        interrupter = threading.Timer(0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+        interrupter.start()
+        with pytest.raises(KeyboardInterrupt):
+            pool.score_texts([("hang", {})] * 4)
+        interrupter.join()
+        assert not any(map(is_alive, pids))
+        assert [score.reward for score in pool.score_texts([("fine", {})] * 3)] == [1.0] * 3
+    assert pool.num_timeouts == {}
+
+
+KILL_PARENT = "os.kill(os.getpid(), signal.SIGKILL)"
+
+
+@pytest.mark.parametrize(
+    ("completion", "ending"),
+    [("fine", "pass"), ("fine", KILL_PARENT), ("hang in C", f"threading.Timer(0.1, lambda: {KILL_PARENT}).start()")],
+)
+def test_no_child_outlives_its_parent(on_command, completion, ending):
+    code = (
+        "import os, signal, threading; from r1.config import ScoringConfig; from r1.scoring import RewardPool\n"
+        f"pool = RewardPool({{'{on_command}': 1.0}}, ScoringConfig(deadline_s=0.5))\n"
+        f"print(*[child.process.pid for child in pool._children], flush=True)\n{ending}\n"
+        f"pool.score_texts([('{completion}', {{}})])"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pids = list(map(int, finished.stdout.split()))
+    assert len(pids) == 2
+    wait_until(lambda: not any(map(is_alive, pids)))
+
+
+def test_a_share_of_failures_above_the_bound_stops_the_step_with_examples(on_command):
+    config = ScoringConfig(num_workers=2, max_error_rate=0.25)
+    with RewardPool({on_command: 1.0}, config) as pool:
+        [scores] = pool.score([group(0, ["raise", "fine", "fine", "none"])])  # 1 of 4, None is no failure
+        assert [score.reward for score in scores] == [None, 1.0, 1.0, None]
+        with pytest.raises(ScoringError) as raised:
+            pool.score([group(0, ["raise", "fine"]), group(1, ["raise", "fine"])])
+    example = f"{on_command}: KeyError: 'no such gold'"
+    assert str(raised.value) == (
+        f"2 of 4 scores failed, above scoring.max_error_rate = 0.25: problem-0: {example}; problem-1: {example}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("acuracy", "rewards: no reward function 'acuracy'; choose from accuracy, math_answer, reasoning_format"),
+        ("no/such/file.py:length", "no file '.*no/such/file.py'; give path/to/file.py:function"),
+        ("{reward_file}:width", "defines no function 'width'"),
+        ("{folder}/broken.py:f", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_reward_that_cannot_be_loaded_is_the_users_error(reward_file, tmp_path, name, message):
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    with pytest.raises(UserError, match=message):
+        RewardPool({name.format(reward_file=reward_file, folder=tmp_path): 1.0}, ScoringConfig(num_workers=1))
+
+
+def test_a_child_that_cannot_start_is_an_error_and_not_a_loop(tmp_path):
+    path = tmp_path / "dies.py"
+    path.write_text("import os\nos._exit(7)\n")
+    with pytest.raises(ScoringError, match=r"ended before it was ready \(exit code 7\)"):
+        RewardPool({f"{path}:f": 1.0}, ScoringConfig(num_workers=1))
