@@ -35,7 +35,7 @@ class TaskConfig(Section):
     path: str | None = None
     """The training problems: a local file or a hub name; unset for tasks that generate their problems."""
     heldout_path: str | None = None
-    """The held-out problems; unset: a fixed share of the training problems, chosen by hash."""
+    """The held-out problems; unset: the hub's own test split, or a fixed share of a local file, chosen by hash."""
     template: str = "plain"
     """A key of r1.prompts.TEMPLATES."""
 
@@ -58,7 +58,7 @@ class RolloutConfig(Section):
     kv_cache_gib: PositiveFloat = 1.0
     """CPU memory for the key-value cache, GiB."""
     num_threads: Count = 2
-    """OpenMP threads of the rollout worker, and CPUs that it asks Ray for in a preflight."""
+    """OpenMP threads of the rollout worker."""
     deadline_s: PositiveFloat = 600.0
     """Longest time for starting the engine or for sampling one step, seconds."""
 
