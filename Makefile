@@ -10,7 +10,7 @@ ARGS ?=
 LOCKS := requirements/cpu.lock requirements/gpu.lock requirements/dev.lock
 STAMP = .venv/.installed-$(DEVICE)-$(shell cat $(LOCKS) requirements/install.sh pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: help setup train test check lock clean
+.PHONY: help setup train test check lint fast-test lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -25,8 +25,13 @@ test: setup ## all tests
 	.venv/bin/python -m pytest $(ARGS)
 
 check: setup ## ruff, mypy and the fast tests: under a minute
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lint fast-test
+
+lint:
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+
+fast-test:
 	.venv/bin/python -m pytest -m "not slow and not ray" -q $(ARGS)
 
 lock: ## rebuild requirements/*.lock from the .in files; ARGS=--upgrade takes newer versions

@@ -96,4 +96,4 @@ def test_a_finished_run_is_not_resumed_for_nothing(tmp_path):
 
     save_checkpoint(tmp_path, CheckpointState(step=60, policy_version=60), lambda folder: None)
     with pytest.raises(UserError, match="has finished step 60 of 60; pass num_steps=N"):
-        run(tiny_config(), resume=tmp_path)
+        run(tiny_config("num_steps=60"), resume=tmp_path)
