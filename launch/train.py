@@ -47,7 +47,11 @@ def _configuration(path: str | None, overrides: list[str], resume: str | None) -
     saved = Path(resume) / "config.json"
     if not saved.is_file():
         raise UserError(f"option '--resume': {resume!r} is not a run folder, it has no config.json")
-    return check_config(apply_overrides(json.loads(saved.read_text(encoding="utf-8")), overrides))
+    try:
+        tree = json.loads(saved.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"option '--resume': {str(saved)!r} is damaged: {error}") from error
+    return check_config(apply_overrides(tree, overrides))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ leaves a `.partial-*` folder that no reader looks at and the next save removes.
 """
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from r1.errors import UserError
+from r1.files import flush
 
 FOLDER = "checkpoints"
 _NAME = re.compile(r"step-(\d{6,})")
@@ -45,37 +45,30 @@ def save_checkpoint(run_dir: Path, state: CheckpointState, write_learner: Callab
     (partial / "state.json").write_text(json.dumps(asdict(state)), encoding="utf-8")
     _flush(partial)
     partial.rename(final)  # never replaces one: a resumed run starts from the newest
-    _flush_folder(root)
+    flush(root)
     return final
 
 
 def latest_checkpoint(run_dir: Path) -> tuple[Path, CheckpointState]:
     """Return the newest complete checkpoint; a `UserError` where there is none."""
-    folders = [
-        path for path in (run_dir / FOLDER).glob("step-*") if _NAME.fullmatch(path.name) and (path / "state.json").is_file()
-    ]
+    folders = [path for path in (run_dir / FOLDER).glob("step-*") if _NAME.fullmatch(path.name) and _is_complete(path)]
     if not folders:
         raise UserError(
             f"option '--resume': {str(run_dir)!r} holds no complete checkpoint; start a new run, with checkpoint.every above 0"
         )
     newest = max(folders, key=lambda path: int(path.name.removeprefix("step-")))
-    return newest, CheckpointState(**json.loads((newest / "state.json").read_text(encoding="utf-8")))
+    try:
+        return newest, CheckpointState(**json.loads((newest / "state.json").read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"option '--resume': {str(newest / 'state.json')!r} is damaged ({error}); remove that folder") from error
+
+
+def _is_complete(folder: Path) -> bool:
+    """Both halves are there: the driver's, and the learner's, which another node wrote if it shares this folder."""
+    return (folder / "state.json").is_file() and (folder / "learner.pt").is_file()
 
 
 def _flush(folder: Path) -> None:
     """fsync every file and folder below, so that a rename never survives a power cut that its content did not."""
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_dir():
-            _flush_folder(path)
-        else:
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-    _flush_folder(folder)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    for path in [*sorted(folder.rglob("*"), reverse=True), folder]:
+        flush(path)

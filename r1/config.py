@@ -21,7 +21,7 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 class Section(BaseModel):
     """A frozen table of options that refuses unknown keys and silent conversions."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class ModelConfig(Section):
@@ -67,7 +67,7 @@ class AlgorithmConfig(Section):
     advantage: str = "grpo"
     loss: str = "clip"
     aggregation: str = "sequence_mean"
-    clip_low: PositiveFloat = 0.2
+    clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
     clip_high: PositiveFloat = 0.2
     kl_estimator: str = "k3"
     kl_coef: Annotated[float, Field(ge=0)] = 0.0
@@ -131,10 +131,11 @@ class LoggingConfig(Section):
 class RunConfig(Section):
     """Everything that a run depends on besides the code."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Part of the run folder's name: letters, digits, dot, dash, underscore."""
     run_dir: str | None = None
     """Where the run writes; unset: runs/NAME-YYYYMMDD-HHMMSS. It must not exist."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     num_steps: Count
     model: ModelConfig
     task: TaskConfig
@@ -201,9 +202,11 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
 def _parse_value(text: str) -> Any:
     """A TOML value where it is one, otherwise the bare string: paths and names need no quotes."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        parsed = tomllib.loads(f"value = {text}")
     except tomllib.TOMLDecodeError:
         return text
+    # A line break would smuggle further keys in.
+    return parsed["value"] if len(parsed) == 1 else text
 
 
 def _explain(error: Mapping[str, Any]) -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from r1.errors import UserError
+from r1.files import atomic_file
 from r1.metrics import FORMAT_KEY, read_metrics
-from r1.traces import atomic_file
 
 # Title, metric, whether it is a share (axis 0 .. 1).
 _PANELS = (

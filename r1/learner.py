@@ -4,8 +4,9 @@ Knows nothing of Ray: `r1.runtime.learner_group` runs it in an actor, tests run 
 """
 
 import math
+import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,10 @@ class Learner:
         self._publisher = ShmPublisher(publish_path, getattr(torch, config.rollout.dtype))
         self._skipped_in_a_row = 0
 
+    def ready(self) -> int:
+        """Answers once the model is loaded: its process id."""
+        return os.getpid()
+
     def update(self, batch: TrainBatch) -> dict[str, float]:
         """Run one optimizer update per mini-batch and return the step's metrics.
 
@@ -55,12 +60,15 @@ class Learner:
             raise SyncError(
                 f"step {batch.step}: sampled by version {batch.policy_version}, the learner holds {self.policy_version}"
             )
-        # With one mini-batch, old equals policy and no extra forward pass is needed.
-        old_logprobs = None if len(batch.minibatches) == 1 else [self._old_logprobs(part) for part in batch.minibatches]
+        old_logprobs: list[list[torch.Tensor]] | None = None
+        if len(batch.minibatches) > 1:  # with one, old equals policy and no extra forward pass is needed
+            old_logprobs = [self._old_logprobs(minibatch) for minibatch in batch.minibatches]
+            self._check_mismatch(batch.step, self._mean_mismatch(batch, old_logprobs))
         per_update = []
         for index, minibatch in enumerate(batch.minibatches):
             metrics = self._forward_backward(minibatch, old_logprobs[index] if old_logprobs else None)
-            self._check_mismatch(batch.step, metrics)
+            if old_logprobs is None:
+                self._check_mismatch(batch.step, metrics["mismatch"])
             metrics |= self._optim_step(batch.step, metrics["loss"])
             per_update.append(metrics)
         self.policy_version += 1
@@ -112,6 +120,11 @@ class Learner:
         maxima: dict[str, float] = defaultdict(float)
         for index, micro in enumerate(self._microbatches(minibatch)):
             policy_BT, entropy_BT = self._logprobs(self.model, micro)
+            if not torch.isfinite(policy_BT).all():
+                raise RunError(
+                    f"policy version {self.policy_version}: the policy's log-probabilities are not finite, its weights have "
+                    "diverged; go on from the last checkpoint with a lower learner.learning_rate"
+                )
             old_BT = policy_BT.detach() if old_logprobs is None else old_logprobs[index]
             output = LOSSES[self.config.algorithm.loss](
                 LossInputs(
@@ -151,7 +164,8 @@ class Learner:
         else:
             self._skipped_in_a_row = 0
             for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate
+                # A loaded optimizer brings its old options along.
+                group["lr"], group["weight_decay"] = learning_rate, self.config.learner.weight_decay
             self.optimizer.step()
             self.num_updates += 1
         self.optimizer.zero_grad(set_to_none=True)
@@ -167,8 +181,16 @@ class Learner:
         warmup = self.config.learner.warmup_steps
         return self.config.learner.learning_rate * min(1.0, (self.num_updates + 1) / warmup if warmup else 1.0)
 
-    def _check_mismatch(self, step: int, metrics: Mapping[str, float]) -> None:
-        bound, mismatch = self.config.sync.max_logprob_diff, metrics["mismatch"]
+    def _mean_mismatch(self, batch: TrainBatch, old_logprobs: list[list[torch.Tensor]]) -> float:
+        total, num_tokens = 0.0, 0
+        for minibatch, of_minibatch in zip(batch.minibatches, old_logprobs, strict=True):
+            num_tokens += minibatch.counts.num_loss_tokens
+            for micro, old_BT in zip(self._microbatches(minibatch), of_minibatch, strict=True):
+                total += ((old_BT - micro.rollout_logprobs_BT).abs() * micro.loss_mask_BT).sum().item()
+        return total / num_tokens
+
+    def _check_mismatch(self, step: int, mismatch: float) -> None:
+        bound = self.config.sync.max_logprob_diff
         # Not "mismatch > bound": a NaN must fail as well.
         if self.config.sync.verify == "on" and not mismatch <= bound:
             raise SyncError(

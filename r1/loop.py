@@ -11,7 +11,7 @@ One step, and who waits for whom (strict mode, nothing overlaps):
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,7 +19,7 @@ from typing import Protocol
 from r1.algorithm import ADVANTAGES
 from r1.batching import TrainBatch, make_train_batch
 from r1.config import RunConfig
-from r1.errors import RunError, SyncError
+from r1.errors import RunError, ScoringError, SyncError
 from r1.step_metrics import rollout_metrics
 from r1.types import PromptBatch, RolloutGroup, Score, ScoredGroup, StepReport, WeightManifest
 
@@ -85,14 +85,23 @@ class Observer:
     """(step, policy_version), whenever held-out problems are due."""
 
 
-def train(trainer: Trainer, observer: Observer, *, first_step: int = 1, policy_version: int = 0) -> list[StepReport]:
-    """Run steps first_step .. num_steps and return their reports; `policy_version` is the learner's at the start."""
+def train(
+    trainer: Trainer, observer: Observer, *, first_step: int = 1, policy_version: int = 0, evaluated: Collection[int] = ()
+) -> list[StepReport]:
+    """Run steps first_step .. num_steps and return their reports.
+
+    policy_version: the learner's at the start.
+    evaluated: steps whose evaluation an earlier process has done; the one that is due at the start is made up for.
+    """
     config = trainer.config
-    if first_step > config.num_steps:
+    finished = first_step - 1
+    is_due = finished in (0, config.num_steps) or _due(finished, config.evaluate.every)
+    evaluate_first = is_due and finished not in evaluated
+    if finished >= config.num_steps and not evaluate_first:
         raise RunError(f"nothing to train: the run has finished its {config.num_steps} steps; raise num_steps to go on")
     trainer.sampler.load_weights(trainer.learner.publish_weights())
-    if first_step == 1:
-        observer.evaluate(0, policy_version)
+    if evaluate_first:
+        observer.evaluate(finished, policy_version)
     reports = []
     for step in range(first_step, config.num_steps + 1):
         report = train_step(trainer, observer, step, policy_version)
@@ -116,6 +125,11 @@ def train_step(trainer: Trainer, observer: Observer, step: int, policy_version: 
         check_groups(batch, groups)
     with clock("score"):
         scores = trainer.scorer.score(groups)
+        if all(score.reward is None for of_group in scores for score in of_group):
+            raise ScoringError(
+                f"step {step}: not one of the {sum(map(len, scores))} completions could be judged; "
+                "do the rewards of this task fit its reference answers?"
+            )
         scored = with_advantages(groups, scores, config.algorithm.advantage)
     with clock("write"):
         observer.on_groups(step, scored)

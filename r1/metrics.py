@@ -12,11 +12,12 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from r1.config import RunConfig
 from r1.errors import UserError
-from r1.traces import atomic_file
+from r1.files import atomic_file
+from r1.trackers import TensorBoard, Tracker, WeightsAndBiases
 from r1.types import StepReport
 
 if TYPE_CHECKING:
@@ -60,18 +61,20 @@ class MetricsLogger:
         path = run_dir / "metrics.jsonl"
         _drop_cut_line(path)
         self._file = path.open("a", encoding="utf-8")
-        self._sinks: list[_Sink] = []
+        self._trackers: list[Tracker] = []
         if config.logging.wandb:
-            self._sinks.append(_WeightsAndBiases(run_dir, config))
+            self._trackers.append(WeightsAndBiases(run_dir, config))
         if config.logging.tensorboard:
-            self._sinks.append(_TensorBoard(run_dir))
+            tensorboard = TensorBoard(run_dir)
+            self._trackers.append(tensorboard)
+            # Written anew from the record: a resumed run would otherwise show some steps twice.
+            for event in read_metrics(run_dir):
+                tensorboard.log(event["step"], _scalars(event["kind"], event["metrics"], event["timings_s"]))
 
     def log_step(self, report: StepReport) -> None:
         """Record one finished step and tell the console about it."""
         self._append("step", report.step, report.policy_version, report.metrics, report.timings_s)
-        scalars = {f"train/{name}": value for name, value in report.metrics.items()}
-        scalars |= {f"time/{phase}_s": seconds for phase, seconds in report.timings_s.items()}
-        self._send(report.step, scalars)
+        self._send(report.step, _scalars("step", report.metrics, report.timings_s))
         # Not the time between two calls: an evaluation or a checkpoint in between would spoil the estimate.
         self._step_seconds.append(sum(report.timings_s.values()))
         self._show_step(report)
@@ -79,7 +82,7 @@ class MetricsLogger:
     def log_heldout(self, step: int, metrics: Mapping[str, float], policy_version: int | None = None) -> None:
         """Record a held-out evaluation after `step`; 0 is before training."""
         self._append("heldout", step, policy_version, metrics, {})
-        self._send(step, {f"heldout/{name}": value for name, value in metrics.items()})
+        self._send(step, _scalars("heldout", metrics, {}))
         self._print([("held-out at step", str(step)), *_console_fields(metrics)])
 
     def close(self) -> None:
@@ -87,8 +90,8 @@ class MetricsLogger:
         if self._progress:
             self._progress.stop()
             self._progress = None
-        while self._sinks:
-            self._sinks.pop().close()
+        while self._trackers:
+            self._trackers.pop().close()
         self._file.close()
 
     def __enter__(self) -> "MetricsLogger":
@@ -105,8 +108,8 @@ class MetricsLogger:
         self._file.flush()
 
     def _send(self, step: int, scalars: Mapping[str, float]) -> None:
-        for sink in self._sinks:
-            sink.log(step, scalars)
+        for tracker in self._trackers:
+            tracker.log(step, scalars)
 
     def _show_step(self, report: StepReport) -> None:
         step_s = sum(self._step_seconds) / len(self._step_seconds)
@@ -184,6 +187,14 @@ def json_ready(value: Any) -> Any:
     return value
 
 
+def _scalars(kind: str, metrics: Mapping[str, float | None], timings_s: Mapping[str, float | None]) -> dict[str, float]:
+    """What trackers are sent for an event; a None in the record was NaN or infinite."""
+    group = {"step": "train", "heldout": "heldout"}[kind]
+    named = {f"{group}/{name}": value for name, value in metrics.items()}
+    named |= {f"time/{phase}_s": seconds for phase, seconds in timings_s.items()}
+    return {name: math.nan if value is None else value for name, value in named.items()}
+
+
 def _whole_lines(path: Path) -> list[str]:
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     return [line for line in lines if line.endswith("\n")]
@@ -211,42 +222,3 @@ def _clock(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
-
-
-class _Sink(Protocol):
-    def log(self, step: int, scalars: Mapping[str, float]) -> None: ...
-    def close(self) -> None: ...
-
-
-class _TensorBoard:
-    """Scalars under RUN/tensorboard, by tensorboard's own writer: torch's does the same and costs seconds of import."""
-
-    def __init__(self, run_dir: Path) -> None:
-        from tensorboard.summary import Writer
-
-        self._writer = Writer(str(run_dir / "tensorboard"))
-
-    def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        for name, value in scalars.items():
-            self._writer.add_scalar(name, value, step)
-        self._writer.flush()
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-class _WeightsAndBiases:
-    def __init__(self, run_dir: Path, config: RunConfig) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise UserError(
-                "option 'logging.wandb': the package wandb is not installed; pip install 'r1[wandb]' or set logging.wandb=false"
-            ) from error
-        self._run = wandb.init(project="r1", name=config.name, dir=str(run_dir), config=config.model_dump())
-
-    def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        self._run.log(dict(scalars), step=step)
-
-    def close(self) -> None:
-        self._run.finish()

@@ -1,7 +1,7 @@
 """Everything about a configuration that can be refused before a process is started or a file is written."""
 
 import difflib
-import json
+import importlib.util
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,11 @@ def prepare(config: RunConfig) -> Prepared:
     _known("algorithm.kl_estimator", algorithm.kl_estimator, KL_ESTIMATORS)
     _known("task.name", config.task.name, TASKS)
     get_template(config.task.template)
+    engine_module = config.rollout.engine.partition(":")[0]
+    if ":" not in config.rollout.engine or not _is_module(engine_module):
+        raise UserError(f"option 'rollout.engine': no module {engine_module!r}; it must look like package.module:Class")
+    if config.logging.wandb and not _is_module("wandb"):
+        raise UserError("option 'logging.wandb': the package wandb is not installed; pip install wandb, or set it to false")
     tokenizer = load_tokenizer(config)
     task = TASKS[config.task.name]
     train = _stream(config, task, tokenizer, "train", config.seed)
@@ -63,14 +68,19 @@ def load_tokenizer(config: RunConfig) -> Any:
     try:
         model_config = AutoConfig.from_pretrained(path)
         tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError, json.JSONDecodeError) as error:  # transformers' own: no such hub name, broken files
-        raise UserError(f"option 'model.path': cannot load {path!r}: {_first_line(error)}") from error
+    except Exception as error:  # transformers passes on whatever its parsers meet in a broken file
+        raise UserError(
+            f"option 'model.path': cannot load {path!r} ({_first_line(error)}); "
+            "give a folder with Hugging Face files or a hub name"
+        ) from error
     context = getattr(model_config.get_text_config(), "max_position_embeddings", None)
     wanted = config.rollout.max_prompt_tokens + config.rollout.max_completion_tokens
     if context and wanted > context:
+        room = context - config.rollout.max_prompt_tokens
+        remedy = f"lower max_completion_tokens to at most {room}" if room > 0 else f"lower max_prompt_tokens below {context}"
         raise UserError(
             "rollout.max_prompt_tokens + rollout.max_completion_tokens must fit the model's context: "
-            f"{wanted} > {context}; lower max_completion_tokens to at most {context - config.rollout.max_prompt_tokens}"
+            f"{wanted} > {context}; {remedy}"
         )
     return tokenizer
 
@@ -78,8 +88,8 @@ def load_tokenizer(config: RunConfig) -> Any:
 def _stream(config: RunConfig, task: Task, tokenizer: Any, split: Any, seed: int) -> PromptStream:
     try:
         problems = list(task.load(split, seed, config.task.path, config.task.heldout_path))
-    except ValueError as error:  # what a task says of a bad file or name
-        raise UserError(str(error)) from error
+    except (ValueError, OSError) as error:  # what a task says of a bad file or name; a file that may not be read
+        raise UserError(f"{error}" if isinstance(error, ValueError) else f"option 'task.path': {error}") from error
     return make_prompt_stream(
         problems,
         task,
@@ -96,6 +106,14 @@ def _known(option: str, name: str, known: Iterable[str]) -> None:
         close = difflib.get_close_matches(name, known, n=1)
         remedy = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(known)}"
         raise UserError(f"option {option!r}: no {name!r} here; {remedy}")
+
+
+def _is_module(name: str) -> bool:
+    """Whether a module can be found, without importing it."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):  # a parent that is no package; an empty name
+        return False
 
 
 def _first_line(error: Exception) -> str:

@@ -27,7 +27,7 @@ class PromptStream:
     def batch(self, step: int, policy_version: int, *, num_prompts: int, group_size: int) -> PromptBatch:
         """The prompts of step 1, 2, ...: the next `num_prompts` of the walk."""
         positions = [divmod((step - 1) * num_prompts + i, len(self.prompts)) for i in range(num_prompts)]
-        orders = {epoch: self._order(epoch) for epoch, _ in positions}
+        orders = {epoch: self._order(epoch) for epoch in {epoch for epoch, _ in positions}}
         chosen = [self.prompts[orders[epoch][index]] for epoch, index in positions]
         return self._batch(chosen, step, policy_version, group_size, self.seed)
 
@@ -61,7 +61,12 @@ def make_prompt_stream(
 
     texts = [render(template, task, problem, render_chat) for problem in problems]
     # A chat template has written its own special tokens; a base model gets those that its tokenizer adds.
-    encoded = tokenizer(texts, add_special_tokens=not template.is_chat).input_ids
+    try:
+        encoded = tokenizer(texts, add_special_tokens=not template.is_chat).input_ids
+    except Exception as error:  # tokenizers raises bare Exceptions, for a character that it has no token for, say
+        raise UserError(
+            f"option 'task.template': the model's tokenizer cannot encode the prompts ({error}); the first is {texts[0][:60]!r}"
+        ) from error
     prompts = [
         Prompt(group_id=0, task=task.name, problem=problem, text=text, prefill=template.prefill, token_ids=tuple(ids))
         for problem, text, ids in zip(problems, texts, encoded, strict=True)

@@ -7,6 +7,8 @@ publish are all noticed before a single weight is loaded.
 
 import math
 import os
+import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -18,6 +20,12 @@ from r1.types import TensorSpec, WeightManifest
 
 ALIGNMENT = 64
 """Bytes; a cache line, so that copies stay aligned."""
+
+
+def new_buffer_path() -> str:
+    """A path that nobody else uses, in memory where the platform has /dev/shm (Linux), else in the temporary folder."""
+    folder = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
+    return str(folder / f"r1-weights-{uuid.uuid4().hex}")
 
 
 class ShmPublisher:
@@ -63,8 +71,11 @@ class ShmPublisher:
     def _map(self, num_bytes: int) -> torch.Tensor:
         if self._buffer is None or self._buffer.numel() != num_bytes:
             with self.path.open("wb") as file:
-                # posix_fallocate and not truncate: a full /dev/shm is an error here, not a SIGBUS at the first write.
-                os.posix_fallocate(file.fileno(), 0, num_bytes)
+                if hasattr(os, "posix_fallocate"):
+                    # Not truncate: a full /dev/shm is an error here, and not a SIGBUS at the first write.
+                    os.posix_fallocate(file.fileno(), 0, num_bytes)
+                else:
+                    file.truncate(num_bytes)  # macOS
             self._buffer = _map_file(self.path, num_bytes)
         return self._buffer
 

@@ -10,7 +10,8 @@ def rollout_metrics(groups: Sequence[ScoredGroup], correctness: str) -> dict[str
     """Means over all completions, and shares of groups and completions.
 
     reward, reward/<name>, accuracy (the reward named by `correctness`): over the completions that have one.
-    zero_variance_share: groups whose rewards are all equal; they have no advantage and teach nothing.
+    zero_variance_share: groups whose known rewards are all equal; they have no advantage and teach nothing.
+    unjudged_share: completions without a reward, since a reward function could not judge them or failed.
     duplicate_share: completions that repeat the tokens of an earlier sibling.
     """
     completions = [completion for group in groups for completion in group.completions]
@@ -23,13 +24,18 @@ def rollout_metrics(groups: Sequence[ScoredGroup], correctness: str) -> dict[str
     return metrics | {
         "completion_tokens": _mean(lengths),
         "truncated_share": _mean([completion.finish_reason == "length" for completion in completions]),
-        "zero_variance_share": _mean([len({score.reward for score in group.scores}) == 1 for group in groups]),
+        "zero_variance_share": _mean([len(_known_rewards(group)) < 2 for group in groups]),
         "duplicate_share": _mean([_is_repeat(group, i) for group in groups for i in range(len(group.completions))]),
+        "unjudged_share": _mean([score.reward is None for score in scores]),
         "score_error_share": _mean([score.error is not None for score in scores]),
         "num_prompts": float(len(groups)),
         "num_completions": float(len(completions)),
         "num_loss_tokens": float(sum(lengths)),
     }
+
+
+def _known_rewards(group: ScoredGroup) -> set[float]:
+    return {score.reward for score in group.scores if score.reward is not None}
 
 
 def _is_repeat(group: ScoredGroup, index: int) -> bool:

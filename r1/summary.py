@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r1.config import RunConfig
+from r1.files import atomic_file
 from r1.metrics import FORMAT_KEY, PHASES, json_ready
-from r1.traces import atomic_file
 from r1.types import StepReport
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def build_summary(
 ) -> dict[str, Any]:
     """Collect a run's summary as plain JSON values.
 
-    `reports` are the steps of this process: after a resume, `num_steps_timed` is smaller than `steps`. `faults` are the
-    failures that the run survived. `started_s` and `ended_s` are readings of time.time(); without the latter, the run ends now.
+    `reports` are all steps on record, those before a resume as well; `faults` say how this process ended, if not well.
+    `started_s` and `ended_s` are readings of time.time() and bound this process alone; without the latter it ends now.
     """
     ended_s = time.time() if ended_s is None else ended_s
     summary = {

@@ -6,16 +6,15 @@ Any Parquet reader will do: `pandas.read_parquet("RUN/traces/step-000012.parquet
 """
 
 import json
-import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from r1.errors import UserError
+from r1.files import atomic_file
 from r1.prompts import problem_fields
 from r1.types import FinishReason, ScoredGroup
 from tasks.base import Split
@@ -146,29 +145,12 @@ def summarize(run_dir: str | Path, step: int, split: Split = "train") -> TraceSu
     )
 
 
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; when the block succeeds, its file is flushed to disk and takes the name.
-
-    A reader, or a run that is killed at any moment, finds the old file or the new one and never a part of one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        yield temporary
-        _fsync(temporary)
-        os.replace(temporary, path)
-        _fsync(path.parent)  # the new name lies in the folder: without this it may be lost in a power cut
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def remove_traces_after(run_dir: str | Path, last_step: int) -> None:
+    """Drop the files of later steps: a run that resumes after `last_step` is going to sample them again."""
+    for split in _FILE_PREFIX:
+        for step, path in list_trace_files(run_dir, split).items():
+            if step > last_step:
+                path.unlink()
 
 
 def _schema() -> Any:

@@ -25,17 +25,28 @@ def load(split: Split, seed: int, path: str | None, heldout_path: str | None = N
     """
     if path is None:
         raise ValueError(f"option 'task.path': the task 'gsm8k' needs problems; {GIVE}")
+    if heldout_path is not None and Path(heldout_path).resolve() == Path(path).resolve():
+        heldout_path = None  # the same file named twice, in whatever spelling
     source = (heldout_path or path) if split == "heldout" else path
-    if Path(source).is_file() or source.endswith(".jsonl"):
-        problems = list(_read_problems(_read_file(Path(source))))
-        if heldout_path is None or heldout_path == path:
-            problems = [problem for problem in problems if is_heldout(problem.problem_id, HELDOUT_ONE_IN) == (split == "heldout")]
-    else:
-        problems = list(_read_problems(_read_hub(source, HUB_SPLITS[split])))
+    problems = _read(source, split)
+    if heldout_path is None and _is_file(path):
+        problems = [problem for problem in problems if is_heldout(problem.problem_id, HELDOUT_ONE_IN) == (split == "heldout")]
+    elif split == "train":
+        # Whatever the two sources are, no problem is in both.
+        heldout_ids = {problem.problem_id for problem in _read(heldout_path or path, "heldout")}
+        problems = [problem for problem in problems if problem.problem_id not in heldout_ids]
     if not problems:
         raise ValueError(f"option 'task.path': {source!r} holds no problem for the {split} split; give a larger file")
     Random(seed).shuffle(problems)
     return problems
+
+
+def _is_file(source: str) -> bool:
+    return Path(source).is_file() or source.endswith(".jsonl")
+
+
+def _read(source: str, split: Split) -> list[Problem]:
+    return list(_read_problems(_read_file(Path(source)) if _is_file(source) else _read_hub(source, HUB_SPLITS[split])))
 
 
 def _read_file(path: Path) -> Iterator[tuple[str, Any]]:
@@ -48,7 +59,7 @@ def _read_file(path: Path) -> Iterator[tuple[str, Any]]:
             try:
                 if line.strip():
                     yield where, json.loads(line)
-            except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+            except (ValueError, RecursionError) as error:  # JSONDecodeError, UnicodeDecodeError; brackets without end
                 raise ValueError(f"{where}: not JSON ({error}); write one object a line") from error
 
 

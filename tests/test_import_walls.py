@@ -17,10 +17,24 @@ ALLOWED = {
     "vllm": ("r1/rollout/vllm_engine.py",),
 }
 # These may not import any heavy package when they are imported themselves.
-LIGHT = """
-    rewards tasks launch.train r1.types r1.config r1.prompts r1.scoring r1.scoring_child r1.traces r1.metrics r1.summary
-    r1.checkpoint r1.cli.main r1.cli.traces r1.seeds r1.step_metrics
-""".split()
+LIGHT = [
+    "rewards",
+    "tasks",
+    "launch.train",
+    "r1.types",
+    "r1.config",
+    "r1.prompts",
+    "r1.scoring",
+    "r1.scoring_child",
+    "r1.traces",
+    "r1.metrics",
+    "r1.summary",
+    "r1.checkpoint",
+    "r1.cli.main",
+    "r1.cli.traces",
+    "r1.seeds",
+    "r1.step_metrics",
+]
 
 
 def sources():

@@ -55,6 +55,15 @@ QUICKSTART = "launch/configs/quickstart.toml"
             [QUICKSTART, "rollout.max_completion_tokens=5000"],
             ["must fit the model's context", "lower max_completion_tokens to at most 240"],
         ),
+        ([QUICKSTART, "task.template=r1_zero"], ["'task.template'", "cannot encode the prompts"]),
+        ([QUICKSTART, "rollout.max_prompt_tokens=400"], ["must fit the model's context", "lower max_prompt_tokens below 256"]),
+        ([QUICKSTART, "rollout.engine=nonsense"], ["'rollout.engine'", "package.module:Class"]),
+        ([QUICKSTART, "rollout.engine=no.such:Engine"], ["'rollout.engine'", "'no.such'"]),
+        ([QUICKSTART, "logging.wandb=true"], ["'logging.wandb'", "not installed"]),
+        ([QUICKSTART, "scoring.deadline_s=inf"], ["'scoring.deadline_s'", "finite"]),
+        ([QUICKSTART, "algorithm.clip_low=5"], ["'algorithm.clip_low'", "less than 1"]),
+        ([QUICKSTART, "name=../../x"], ["'name'", "pattern"]),
+        ([QUICKSTART, "run_dir=/dev/null/run"], ["'run_dir'", "cannot create"]),
         (["--resume", "no-such-run"], ["'--resume'", "is not a run folder"]),
     ],
 )
@@ -77,6 +86,32 @@ def test_a_model_folder_without_config(train, tmp_path):
     code, error = train(QUICKSTART, f"model.path={tmp_path}")
     assert code == 2
     assert "has no config.json" in error
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
+def test_a_model_folder_with_a_broken_file(train, tmp_path, file):
+    shutil.copytree(MODEL, tmp_path / "model")
+    (tmp_path / "model" / file).write_text('{"model_type": "llama"' if file == "config.json" else "{}")
+    code, error = train(QUICKSTART, f"model.path={tmp_path / 'model'}")
+    assert code == 2
+    assert "cannot load" in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_nothing_is_left_of_a_run_that_could_not_start(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
+    monkeypatch.setattr(sys, "argv", ["train", str(ROOT / QUICKSTART), f"model.path={MODEL}", f"run_dir={tmp_path / 'run'}"])
+    assert launch.train.main() == 2
+    error = capsys.readouterr().err
+    assert "RAY_ADDRESS='http://127.0.0.1:1': cannot join that cluster" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_run_folder(train, tmp_path):
+    (tmp_path / "config.json").write_text('{"name": ')
+    code, error = train("--resume", tmp_path)
+    assert code == 2
+    assert "is damaged" in error
 
 
 def test_a_run_folder_that_exists(train, tmp_path):

@@ -36,6 +36,18 @@ def test_one_that_was_cut_off_is_never_picked_up(tmp_path):
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-000001", "step-000002"]
 
 
+def test_a_folder_without_the_learners_half_is_not_complete(tmp_path):
+    save(tmp_path, 1)
+    save_checkpoint(tmp_path, CheckpointState(step=2, policy_version=2), lambda folder: None)
+    assert latest_checkpoint(tmp_path)[1].step == 1
+
+
+def test_a_damaged_state_is_named(tmp_path):
+    (save(tmp_path, 1) / "state.json").write_text('{"step": 1}')
+    with pytest.raises(UserError, match=r"state.json' is damaged .* remove that folder"):
+        latest_checkpoint(tmp_path)
+
+
 def test_a_run_without_one_is_a_clear_error(tmp_path):
     with pytest.raises(UserError, match="holds no complete checkpoint"):
         latest_checkpoint(tmp_path)

@@ -22,13 +22,13 @@ def test_every_shipped_config_is_valid(path):
 
 def test_overrides_are_toml_values_or_bare_strings():
     config = load_config(
-        QUICKSTART, ["learner.learning_rate=1e-3", "task.path=../data/x.jsonl", "evaluate.num_problems=8", "name=a b"]
+        QUICKSTART, ["learner.learning_rate=1e-3", "task.path=../data/x.jsonl", "evaluate.num_problems=8", "name=a-b"]
     )
     assert (config.learner.learning_rate, config.task.path, config.evaluate.num_problems, config.name) == (
         1e-3,
         "../data/x.jsonl",
         8,
-        "a b",
+        "a-b",
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from tiny import tiny_config
 
-from r1.errors import RunError, SyncError
+from r1.errors import RunError, ScoringError, SyncError
 from r1.loop import Observer, Trainer, train
 from r1.rollout.scripted_engine import ScriptedEngine
 from r1.types import Prompt, PromptBatch, Score, WeightManifest
@@ -103,6 +103,15 @@ def test_a_resumed_run_starts_with_a_sync_and_without_an_evaluation(log):
     assert log == ["publish 2", "load 2", "sample 2", "update", "publish 3", "load 3", "save 3", "eval 3"]
 
 
+def test_an_evaluation_that_was_missed_is_made_up_for(log):
+    # The run died between its last checkpoint and its last evaluation.
+    trainer = trainer_of(log)
+    trainer.learner.version = 3
+    observer = Observer(evaluate=lambda step, version: log.append(f"eval {step} {version}"))
+    assert train(trainer, observer, first_step=4, policy_version=3, evaluated={0}) == []
+    assert log == ["publish 3", "load 3", "eval 3 3"]
+
+
 def test_the_better_sibling_has_the_positive_advantage(log):
     # Rewards 0 1 0: mean 1/3, std 0.57735: (1 - 1/3) / 0.57735 = 1.1547, (0 - 1/3) / 0.57735 = -0.57735
     groups = []
@@ -173,7 +182,16 @@ def test_a_learner_that_does_not_count_is_noticed(log):
 
 def test_nothing_left_to_train_is_an_error(log):
     with pytest.raises(RunError, match="raise num_steps"):
-        train(trainer_of(log), Observer(), first_step=4, policy_version=3)
+        train(trainer_of(log), Observer(), first_step=4, policy_version=3, evaluated={0, 3})
+
+
+def test_a_step_in_which_nothing_could_be_judged_stops_the_run(log):
+    class Clueless(FakeScorer):
+        def score(self, groups):
+            return [tuple(Score(reward=None, breakdown={"accuracy": None}) for _ in group.completions) for group in groups]
+
+    with pytest.raises(ScoringError, match="step 1: not one of the 6 completions could be judged"):
+        train(trainer_of(log, scorer=Clueless()), Observer())
 
 
 def test_samples_are_kept_when_the_update_fails(log):

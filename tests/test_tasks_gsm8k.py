@@ -22,7 +22,8 @@ def numbered_rows(first, last):
 def test_a_row_becomes_a_problem_with_the_gold_number_behind_the_marker(tmp_path):
     row = {"question": " How many? ", "answer": "10*108=<<10*108=1080>>1080 #### no, wait\n#### 1,080"}
     train = write_rows(tmp_path / "train.jsonl", [row, ""])
-    [problem] = load("train", 0, train, "another.jsonl")
+    another = write_rows(tmp_path / "another.jsonl", numbered_rows(0, 1))
+    [problem] = load("train", 0, train, another)
     assert (problem.question, problem.reference) == ("How many?", {"answer": "1080"})
 
 
@@ -70,7 +71,7 @@ def test_a_lone_file_is_divided_by_hash_and_nothing_is_lost(tmp_path):
     assert len(train) + len(heldout) == 200
     assert all(is_heldout(problem.problem_id, HELDOUT_ONE_IN) for problem in heldout)
     # Naming the same file twice is no different.
-    assert load("heldout", 2, path, path) == heldout
+    assert load("heldout", 2, path, str(tmp_path / "." / "train.jsonl")) == heldout
     assert load("train", 1, path, path) == train
 
 
@@ -101,3 +102,10 @@ def test_the_real_training_set_reads_whole_and_every_gold_is_an_integer():
     # The sizes in the paper's section 2: 7.5K and 1K problems; 7,473 and 1,319 in the published files.
     assert (len(train), len(heldout)) == (7473, 1319)
     assert all(str(int(problem.reference["answer"])) == problem.reference["answer"] for problem in [*train, *heldout])
+
+
+def test_a_problem_of_the_heldout_file_is_never_trained_on(tmp_path):
+    train = write_rows(tmp_path / "train.jsonl", numbered_rows(0, 10))
+    heldout = write_rows(tmp_path / "heldout.jsonl", numbered_rows(8, 12))
+    assert sorted(int(problem.reference["answer"]) for problem in load("train", 0, train, heldout)) == list(range(8))
+    assert sorted(int(problem.reference["answer"]) for problem in load("heldout", 0, train, heldout)) == list(range(8, 12))

@@ -5,6 +5,7 @@ clean up. Weights come in through vLLM's weight-transfer API with our own shared
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,11 +112,11 @@ class VllmEngine:
             raise SyncError(
                 f"weight sync: vLLM reports version {self._llm.get_weight_version()}, not {self._manifest.policy_version}"
             )
-        for stale_heads in self._llm.collective_rpc("stale_output_heads"):
-            if stale_heads:
+        for stale in self._llm.collective_rpc("layers_with_other_weights", args=(self._manifest,)):
+            if stale:
                 raise SyncError(
-                    f"weight sync, phase verify, version {self.policy_version}: {', '.join(stale_heads)} computes with other "
-                    "weights than the embedding it is tied to"
+                    f"weight sync, phase verify, version {self.policy_version}: {len(stale)} layers compute with other weights "
+                    f"than the published ones: {', '.join(stale[:3])}"
                 )
 
     def close(self) -> None:
@@ -170,6 +171,8 @@ class ShmWeightTransfer(WeightTransferEngine[ShmInit, ShmUpdate]):
     NAME = "r1_shm"
     init_info_cls = ShmInit
     update_info_cls = ShmUpdate
+    without_weights: Sequence[str] = ()
+    """The parameters that the last update did not reach."""
 
     def init_transfer_engine(self, init_info: ShmInit) -> None:
         pass
@@ -182,12 +185,18 @@ class ShmWeightTransfer(WeightTransferEngine[ShmInit, ShmUpdate]):
         self._tensors = read_tensors(update_info.manifest, verify=update_info.verify)
 
     def finish_weight_update(self) -> None:
-        """Load through vLLM's layerwise reload; `model.load_weights` on the live, packed model raises half-way."""
+        """Load through vLLM's layerwise reload; `model.load_weights` on the live, packed model raises half-way.
+
+        The reload keeps the old weights of every parameter that received none, and only warns: they are noted.
+        """
+        wanted = {name for name, _ in self.model.named_parameters()}
         initialize_layerwise_reload(self.model)
-        self.model.load_weights(iter(self._tensors))
+        loaded = self.model.load_weights(iter(self._tensors))
         finalize_layerwise_reload(self.model, self.model_config)
         self._tensors = []
         repack_tied_output_heads(self.model)
+        # Not raised here: vLLM would take the update for unfinished and refuse the next one.
+        self.without_weights = sorted(wanted - loaded)
 
     def shutdown(self) -> None:
         self._tensors = []
@@ -221,21 +230,45 @@ def _tied_output_heads(model: torch.nn.Module) -> list[tuple[str, ParallelLMHead
 class WorkerExtension:
     """Methods that vLLM adds to its worker, for `collective_rpc`."""
 
-    def stale_output_heads(self) -> list[str]:
-        """Names of tied output heads that multiply with other weights than those of the embedding.
+    def layers_with_other_weights(self, manifest: WeightManifest) -> list[str]:
+        """Parameters that received nothing, and layers whose weight is not, bit by bit, the published one.
 
-        A one-hot probe makes the packed kernel return one column of its weight, exactly (a single product
-        with 1.0, all others 0), so that bits can be compared: an update may move a bf16 weight by one unit in
-        the last place, which no tolerance would tell from rounding. 16 columns cover every token of the
-        vocabulary; an optimizer step changes some bit in them.
+        A fused layer's weight is its published parts in a row. Where a CPU has packed a weight there is nothing left to
+        read, so the layer is asked: a one-hot input makes its kernel return one column of what it multiplies with,
+        exactly (one product with 1.0, all others 0). Bits and not a tolerance, since an update may move a bf16 weight by
+        one unit in the last place. 16 columns are compared; an optimizer step changes some bit in them.
+
+        Says nothing of weights whose names differ from the published ones (fused experts, say): those rest on the
+        checksums and on vLLM's own count of what it loaded.
         """
-        stale = []
-        for name, head in _tied_output_heads(self.model_runner.model):  # type: ignore[attr-defined]
-            columns = torch.linspace(0, head.weight.shape[1] - 1, 16).long()
-            probes = torch.nn.functional.one_hot(columns, head.weight.shape[1]).to(head.weight)
-            if not torch.equal(head.quant_method.apply(head, probes), head.weight[:, columns].T):
+        model: torch.nn.Module = self.model_runner.model  # type: ignore[attr-defined]
+        published = dict(read_tensors(manifest, verify=False))
+        stale = list(self.weight_transfer_engine.without_weights)  # type: ignore[attr-defined]
+        for name, layer in model.named_modules():
+            parts = [published[part] for part in _published_names(model, name) if part in published]
+            weight = getattr(layer, "weight", None)
+            if not parts or weight is None:
+                continue
+            wanted = torch.cat(parts)
+            if hasattr(layer, "cpu_linear"):
+                columns = torch.linspace(0, wanted.shape[1] - 1, 16).long()
+                probes = torch.nn.functional.one_hot(columns, wanted.shape[1]).to(wanted)
+                held, wanted = layer.cpu_linear(probes, weight, None).T, wanted[:, columns]
+            else:
+                held = weight.cpu()
+            # An embedding is padded to a multiple of 64 rows.
+            if not torch.equal(held[: len(wanted)], wanted):
                 stale.append(name)
         return stale
+
+
+def _published_names(model: torch.nn.Module, layer_name: str) -> list[str]:
+    """The published weights that a vLLM layer is made of: "...qkv_proj" -> q, k and v; a tied head -> the embedding."""
+    parent, _, own = layer_name.rpartition(".")
+    parts = getattr(model, "packed_modules_mapping", {}).get(own, [own])
+    if layer_name in {name for name, _ in _tied_output_heads(model)}:
+        parent, parts = "model", ["embed_tokens"]
+    return [f"{parent}.{part}.weight" if parent else f"{part}.weight" for part in parts]
 
 
 if ShmWeightTransfer.NAME not in WeightTransferEngineFactory._registry:

@@ -1,5 +1,6 @@
 """Calls to Ray actors with a deadline, whose errors say who did not answer, in which phase, at which version."""
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from r1.errors import RunError, UserError
+
+_ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,13 +42,29 @@ def call(
         except GetTimeoutError as error:
             raise RunError(f"{where}: no answer within the deadline of {deadline_s:.0f} s") from error
         except RayActorError as error:
+            if getattr(error, "actor_init_failed", False):
+                raise _start_error(worker, error) from error
             raise RunError(f"{where}: the worker died after {time.monotonic() - start:.1f} s ({_first_line(error)})") from error
         except RayTaskError as error:
             if isinstance(error.cause, (RunError, UserError)):
-                raise type(error.cause)(f"{where}: {error.cause}") from error
+                # They name step and version themselves.
+                raise type(error.cause)(f"{worker.name}, phase {phase}: {error.cause}") from error
             raise RunError(f"{where}: {type(error.cause).__name__}: {error.cause}") from error
     return results
 
 
+def _start_error(worker: Worker, error: RayActorError) -> RunError | UserError:
+    """What the actor's __init__ raised: the last line of the traceback that Ray hands on as text."""
+    kind, _, message = _plain_lines(error)[-1].partition(": ")
+    if kind == f"{UserError.__module__}.{UserError.__qualname__}":
+        return UserError(message)
+    return RunError(f"{worker.name}, phase start: {kind}: {message}")
+
+
+def _plain_lines(error: Exception) -> list[str]:
+    """The lines of a message that say something, without Ray's colours."""
+    return [line.strip() for line in _ANSI_COLOUR.sub("", str(error)).splitlines() if line.strip()] or [type(error).__name__]
+
+
 def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return _plain_lines(error)[0]

@@ -25,7 +25,12 @@ def connected() -> Iterator[None]:
     """Join the cluster that RAY_ADDRESS names (set for submitted jobs), or start one in this machine; always shut down."""
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ValueError, ConnectionError) as error:  # http://..., which is the job server's; nobody there
+            raise UserError(
+                f"RAY_ADDRESS={address!r}: cannot join that cluster ({error}); unset it to start one here, or see ray status"
+            ) from error
     else:
         # One CPU more than a small machine has does no harm: rollout and learner take turns.
         ray.init(

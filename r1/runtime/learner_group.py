@@ -28,8 +28,12 @@ class LearnerGroup(PolicyLearner):
         self._policy_version = 0
         self.workers = [Worker(name="learner", handle=actor.remote(config, publish_path))]
 
+    def wait_until_ready(self) -> None:
+        """Block until the model is loaded."""
+        self._call("ready", phase="start")
+
     def restore(self, checkpoint: Path, policy_version: int) -> None:
-        """Go on from a checkpoint; the first call, so it also waits for the start."""
+        """Go on from a checkpoint."""
         self._policy_version = policy_version
         self._call("load", checkpoint, phase="restore")
 

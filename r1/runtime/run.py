@@ -3,27 +3,28 @@
 import contextlib
 import signal
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
 
-from r1.checkpoint import CheckpointState, latest_checkpoint
+from r1.checkpoint import CheckpointState
 from r1.config import RunConfig
 from r1.curves import draw_curves
-from r1.errors import UserError
 from r1.evaluate import evaluate
+from r1.files import atomic_file
 from r1.loop import Observer, Trainer, train
 from r1.metrics import MetricsLogger, read_metrics, truncate_metrics
 from r1.preflight import Prepared, prepare
+from r1.run_folder import evaluated_steps, find_checkpoint, make_run_folder, removed_if_empty
 from r1.runtime.cluster import connected, plan_resources, preflight
 from r1.runtime.learner_group import LearnerGroup
 from r1.runtime.reward_pool import RayScorer
 from r1.runtime.rollout_pool import RolloutPool
+from r1.shm_weights import new_buffer_path
 from r1.summary import before_after_table, build_summary, write_summary
-from r1.traces import write_traces
+from r1.traces import remove_traces_after, write_traces
 from r1.types import ScoredGroup, StepReport
 
 
@@ -36,19 +37,24 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
     it started and no shared-memory file is left.
     """
     console = console or Console()
-    run_dir, checkpoint = _open_run_dir(config, resume)
+    started_s = time.time()
+    checkpoint = find_checkpoint(Path(resume), config.num_steps) if resume else None
     prepared = prepare(config)
+    run_dir = Path(resume).absolute() if resume else make_run_folder(config)
     _say_problems(console, config, prepared)
-    with _interruptible(), connected(), contextlib.ExitStack() as cleanup:
+    # In this order: the shared file is removed once Ray has ended the learner that writes it, and Ctrl-C is set up
+    # after ray.init, which installs a SIGTERM handler of its own.
+    with removed_if_empty(run_dir), contextlib.ExitStack() as cleanup, connected(), _interruptible():
         plan = plan_resources(config)
-        console.print(f"Ray: {preflight(plan)}", highlight=False)
+        console.print(f"Ray: {preflight(plan)}", highlight=False, markup=False)
         start = time.perf_counter()
         sampler = RolloutPool(config, plan["rollout worker"])
-        learner = LearnerGroup(config, plan["learner"], run_dir, publish_path=f"/dev/shm/r1-weights-{uuid.uuid4().hex}")
+        learner = LearnerGroup(config, plan["learner"], run_dir, publish_path=new_buffer_path())
         cleanup.callback(learner.close)
         scorer = RayScorer(config, prepared.task.rewards, plan["reward pool"])
         console.print("starting the rollout worker (vLLM), the learner and the reward pool ...", highlight=False)
         scorer.wait_until_ready()
+        learner.wait_until_ready()
         if checkpoint:
             learner.restore(checkpoint[0], checkpoint[1].policy_version)
         sampler.wait_until_ready()
@@ -63,26 +69,32 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
             scorer=scorer,
             learner=learner,
         )
-        _train_and_report(trainer, prepared, run_dir, checkpoint[1] if checkpoint else None, console)
+        _train_and_report(trainer, prepared, run_dir, checkpoint[1] if checkpoint else None, started_s, console)
     return run_dir
 
 
 def _train_and_report(
-    trainer: Trainer, prepared: Prepared, run_dir: Path, resumed_from: CheckpointState | None, console: Console
+    trainer: Trainer,
+    prepared: Prepared,
+    run_dir: Path,
+    resumed_from: CheckpointState | None,
+    started_s: float,
+    console: Console,
 ) -> None:
-    config, started_s = trainer.config, time.time()
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    config = trainer.config
+    with atomic_file(run_dir / "config.json") as temporary:
+        temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     first_step, policy_version = 1, 0
     if resumed_from:
         first_step, policy_version = resumed_from.step + 1, resumed_from.policy_version
         truncate_metrics(run_dir, resumed_from.step)
-        console.print(f"going on after step {resumed_from.step} of {run_dir}", highlight=False)
+        remove_traces_after(run_dir, resumed_from.step)
+        console.print(f"going on after step {resumed_from.step} of {run_dir}", highlight=False, markup=False)
     faults: list[str] = []
     try:
         with MetricsLogger(run_dir, config, console) as logger:
             observer = _observer(trainer, prepared, run_dir, logger)
-            train(trainer, observer, first_step=first_step, policy_version=policy_version)
+            train(trainer, observer, first_step=first_step, policy_version=policy_version, evaluated=evaluated_steps(run_dir))
     except BaseException as error:  # Ctrl-C as well: the summary of an unfinished run says how it ended
         faults.append(f"{type(error).__name__}: {error}")
         raise
@@ -94,6 +106,7 @@ def _train_and_report(
         f"summary, curves and traces are in {run_dir}; "
         f"look at the samples with: r1 traces show {run_dir} --step {config.num_steps}",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
 
@@ -130,30 +143,13 @@ def _summarize(config: RunConfig, run_dir: Path, faults: Sequence[str], started_
     return summary
 
 
-def _open_run_dir(config: RunConfig, resume: str | Path | None) -> tuple[Path, tuple[Path, CheckpointState] | None]:
-    """Return the run folder, and the checkpoint to go on from; creates nothing yet."""
-    if resume:
-        checkpoint = latest_checkpoint(Path(resume))
-        if checkpoint[1].step >= config.num_steps:
-            raise UserError(
-                f"option '--resume': {str(resume)!r} has finished step {checkpoint[1].step} of {config.num_steps}; "
-                "pass num_steps=N with a larger N"
-            )
-        return Path(resume), checkpoint
-    run_dir = Path(config.run_dir or f"runs/{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    if run_dir.exists():
-        raise UserError(
-            f"option 'run_dir': {str(run_dir)!r} exists already; choose another folder, or go on in it with --resume {run_dir}"
-        )
-    return run_dir.absolute(), None
-
-
 def _say_problems(console: Console, config: RunConfig, prepared: Prepared) -> None:
     rollout = config.rollout
     train_stream, heldout = prepared.train, prepared.heldout
+    num_heldout = min(len(heldout.prompts), config.evaluate.num_problems) if heldout else 0
     console.print(
         f"task {config.task.name}: {len(train_stream.prompts)} training problems, {train_stream.num_skipped} too long, "
-        f"{len(heldout.prompts) if heldout else 0} held-out; {config.num_steps} steps of {rollout.num_prompts} prompts x "
+        f"{num_heldout} held-out; {config.num_steps} steps of {rollout.num_prompts} prompts x "
         f"{rollout.group_size} completions x at most {rollout.max_completion_tokens} tokens, "
         f"{config.learner.minibatches_per_step} update(s) a step",
         highlight=False,

@@ -1,0 +1,52 @@
+"""The folder that a run writes: made before anything is started, gone again when nothing came of it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from r1.checkpoint import CheckpointState, latest_checkpoint
+from r1.config import RunConfig
+from r1.errors import UserError
+from r1.metrics import read_metrics
+
+
+def make_run_folder(config: RunConfig) -> Path:
+    """Create the folder of a new run, empty, and return its absolute path; the same name is never given out twice."""
+    run_dir = Path(config.run_dir or f"runs/{config.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+    try:
+        run_dir.mkdir(parents=True)
+    except FileExistsError as error:
+        raise UserError(
+            f"option 'run_dir': {str(run_dir)!r} exists already; choose another folder, or go on in it with --resume {run_dir}"
+        ) from error
+    except OSError as error:
+        raise UserError(f"option 'run_dir': cannot create {str(run_dir)!r}: {error.strerror}; choose another folder") from error
+    return run_dir
+
+
+def find_checkpoint(run_dir: Path, num_steps: int) -> tuple[Path, CheckpointState]:
+    """Return the checkpoint to go on from; a `UserError` when there is none, or nothing left to do after it."""
+    folder, state = latest_checkpoint(run_dir)
+    if state.step >= num_steps and state.step in evaluated_steps(run_dir):
+        raise UserError(
+            f"option '--resume': {str(run_dir)!r} has finished step {state.step} of {num_steps}; pass num_steps=N with a larger N"
+        )
+    return folder, state
+
+
+def evaluated_steps(run_dir: Path) -> set[int]:
+    """The steps whose held-out evaluation is recorded; 0 is the one before training."""
+    if not (run_dir / "metrics.jsonl").is_file():
+        return set()
+    return {event["step"] for event in read_metrics(run_dir) if event["kind"] == "heldout"}
+
+
+@contextmanager
+def removed_if_empty(run_dir: Path) -> Iterator[None]:
+    """Leave no empty folder behind when the block fails before it has written anything."""
+    try:
+        yield
+    finally:
+        if not any(run_dir.iterdir()):
+            run_dir.rmdir()
