@@ -25,12 +25,14 @@ def make_run_folder(config: RunConfig) -> Path:
     return run_dir
 
 
-def find_checkpoint(run_dir: Path, num_steps: int) -> tuple[Path, CheckpointState]:
+def find_checkpoint(run_dir: Path, config: RunConfig) -> tuple[Path, CheckpointState]:
     """Return the checkpoint to go on from; a `UserError` when there is none, or nothing left to do after it."""
     folder, state = latest_checkpoint(run_dir)
-    if state.step >= num_steps and state.step in evaluated_steps(run_dir):
+    is_evaluated = config.evaluate.num_problems == 0 or state.step in evaluated_steps(run_dir)
+    if state.step >= config.num_steps and is_evaluated:
         raise UserError(
-            f"option '--resume': {str(run_dir)!r} has finished step {state.step} of {num_steps}; pass num_steps=N with a larger N"
+            f"option '--resume': {str(run_dir)!r} has finished step {state.step} of {config.num_steps}; "
+            "pass num_steps=N with a larger N"
         )
     return folder, state
 

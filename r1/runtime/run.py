@@ -38,7 +38,7 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
     """
     console = console or Console()
     started_s = time.time()
-    checkpoint = find_checkpoint(Path(resume), config.num_steps) if resume else None
+    checkpoint = find_checkpoint(Path(resume), config) if resume else None
     prepared = prepare(config)
     run_dir = Path(resume).absolute() if resume else make_run_folder(config)
     _say_problems(console, config, prepared)
