@@ -63,8 +63,11 @@ def load_tokenizer(config: RunConfig) -> Any:
             raise UserError(
                 f"option 'model.path': {path!r} has no weights (*.safetensors); save the model there with save_pretrained"
             )
-    elif folder.exists() or path.startswith((".", "/", "~")) or path.count("/") > 1:
-        raise UserError(f"option 'model.path': {path!r} is not a folder; give a folder with Hugging Face files or a hub name")
+    elif folder.exists() or path.startswith((".", "/", "~", "models/")) or path.count("/") > 1:
+        fetch = ", or fetch it: python -m launch.get_smollm2" if "SmolLM2" in path else ""
+        raise UserError(
+            f"option 'model.path': {path!r} is not a folder; give a folder with Hugging Face files or a hub name{fetch}"
+        )
     try:
         model_config = AutoConfig.from_pretrained(path)
         tokenizer = AutoTokenizer.from_pretrained(path)
