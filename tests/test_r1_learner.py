@@ -148,7 +148,7 @@ def test_several_updates_use_the_log_probabilities_from_before_the_first(make_le
 
 def test_warm_up_rises_linearly(make_learner):
     learner = make_learner("learner.warmup_steps=4", "learner.learning_rate=1e-3")
-    rates = [learner.update(batch_of(GROUPS[:1], policy_version=i))["learning_rate"] for i in range(1)]
+    rates = [learner.update(batch_of(GROUPS[:1]))["learning_rate"]]
     learner.num_updates = 2
     rates.append(learner._learning_rate())
     learner.num_updates = 9
