@@ -29,7 +29,7 @@ def call(
     """Call a method on all workers at once and return their results in order.
 
     Waits until every worker has answered or `deadline_s` has passed. A worker that dies, is late, or raises
-    something unexpected ends in a `RunError`; r1's own errors are passed on as they are.
+    something unexpected ends in a `RunError`; r1's own errors keep their class and gain the worker and the phase.
     about: what was going on, for the message, e.g. "step 12, policy version 11".
     """
     start = time.monotonic()

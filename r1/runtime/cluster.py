@@ -80,8 +80,9 @@ def environment(num_threads: int) -> dict[str, dict[str, str]]:
     """The environment variables of an actor that computes; they must be there before torch and vllm are imported."""
     variables = {
         "OMP_NUM_THREADS": str(num_threads),  # Ray would set it to the actor's num_cpus, 1 here
-        # Threads that wait must sleep, not spin, and be free to move: with one other busy process on two cores, spinning
-        # and pinned threads make a step 5 times slower (3.8 s -> 20 s), these 1.1 times.
+        # Threads that wait must sleep, not spin, and be free to move. Measured with the tiny model on two cores, idle and
+        # beside one busy process: an update takes 1.2 s -> 3.7 s spinning and 1.8 s -> 1.9 s sleeping; sampling makes
+        # 5.2k -> 2.1k tokens/s pinned and spinning, 5.8k -> 4.5k free and sleeping (2 threads).
         "OMP_WAIT_POLICY": "PASSIVE",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "TOKENIZERS_PARALLELISM": "false",
