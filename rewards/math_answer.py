@@ -1,164 +1,225 @@
-"""Whether the final answer equals the gold answer as mathematics: 0.5, 1/2 and \\frac{1}{2} are one answer."""
+"""Whether a completion ends in the gold answer: 0.5, 1/2 and \\frac{1}{2} are one answer. Policy: docs/math_grading.md."""
 
-import logging
-import math
 import re
-from collections.abc import Mapping
-from decimal import Decimal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
-MAX_ANSWER_CHARS = 300
-MAX_BRACKETS = 20
-"""Opening brackets of one kind; measured: the parser takes 2 s for 200 of them, milliseconds for 20."""
-MAX_EXPONENT = 10_000
-"""Bound on the product of all exponents of an answer; 2^{2023} is a fair answer, ((10^{999})^{999})^{999} is not."""
+from rewards.math_grading.compare import check_gold, same
+from rewards.math_grading.extraction import AnswerForm, final_answer
+from rewards.math_grading.fallback import sympy_equal
+from rewards.math_grading.lexer import NotEvaluated, Unreadable
+from rewards.math_grading.normalize import MAX_CHARS, Refused, normalize
+from rewards.math_grading.reader import read
+from rewards.math_grading.tree import Node
 
-_BOX = "\\boxed{"
-# Bounded runs of [0-9]: int() and Decimal() of a policy's text must stay cheap, and \d matches other scripts too.
-_NUMBER = re.compile(r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3}){1,12}|[0-9]{1,40})?(?:\.[0-9]{1,40})?")
-_CURRENCY = re.compile(r"([-+]?)\s*\\?\$\s*(?=[0-9.])")
-_MATH_DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 
-_LONG_NUMBER = re.compile(r"[0-9]{41,}")
-_EXPONENT = re.compile(r"(?:\^|\*\*)\s*[{(]?\s*[-+]?([0-9]+)")
-_POWER_TOWER = re.compile(r"(?:\^|\*\*)\s*(?:[{(][^{}()]*(?:\^|\*\*)|(?:\w|[0-9]+|\{[^{}]*\}|\([^()]*\))\s*(?:\^|\*\*))")
-_LARGE_FACTORIAL = re.compile(r"[0-9]{4,}[\s})]*!|![\s})]*!")
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was decided, and how."""
 
-# math-verify reads two numbers side by side as their sum ("70 2" is 72) and keeps the right side of "71 = 72".
-_NUMBERS_SIDE_BY_SIDE = re.compile(r"[0-9](?:\s|~|\\[ ,;:])+[0-9]+(?![0-9]|\s*/)")
-_EQUALS = re.compile(r"(?<![<>!])=")
-_ASSIGNMENT = re.compile(r"\\?[A-Za-z]+(?:_\{?\w+\}?)?\s*=[^=]*")
+    answer: str | None
+    """What was extracted from the completion."""
+    is_equal: bool | None
+    """None: the gold cannot be read."""
+    path: str
+    """"no answer", "number", "text", "choice", "structure", "sympy", or the reason of a refusal."""
 
 
 def math_answer(completion: str, reference: Mapping[str, Any]) -> float | None:
     """Return 1.0 when the completion's final answer equals `reference["answer"]`, else 0.0.
 
-    The final answer stands after the thinking, in one of two forms:
-    - one <answer> block in the whole completion, at its end; if it holds a \\boxed{}, that is meant;
-    - without any answer tag, the last \\boxed{}.
-    Anything else is no answer: a policy must not be paid for hedging, or for numbers lying about in its text.
-    None when the gold answer cannot be read. Slow comparisons are not this function's to stop: the process that
-    runs it is killed at its deadline.
+    reference: `answer`, and optionally `answer_form` (see `grade`). None when the gold answer cannot be read.
 
     >>> math_answer("<think>48/2=24, 48+24=72</think><answer>$72</answer>", {"answer": "72"})
     1.0
     >>> math_answer("72", {"answer": "72"})
     0.0
     """
-    gold = _clean(str(reference["answer"]))
-    gold_number = _read_number(gold)
-    if gold_number is None and not _parse(gold):
-        return None
-    answer = _final_answer(completion)
-    if answer is None or _is_too_costly(answer) or _says_more_than_one_thing(answer, gold):
-        return 0.0
-    answer = _clean(answer)
-    answer_number = _read_number(answer)
-    if gold_number is not None and answer_number is not None:
-        return float(gold_number == answer_number)
-    return float(_is_equal(_parse(gold), _parse(answer)))
+    verdict = grade(completion, str(reference["answer"]), reference.get("answer_form", "any"))
+    return None if verdict is None else float(verdict)
+
+
+def grade(completion: str, gold: str, form: AnswerForm = "any") -> bool | None:
+    """Return whether a whole completion ends in an answer that equals the gold; None when the gold cannot be read.
+
+    form: where the prompt asks for the answer to stand: any, tags, box, hash or line (docs/math_grading.md, section 1).
+
+    >>> grade(r"<think>so \\boxed{71}?</think> It is \\boxed{\\frac{144}{2}}.", "72")
+    True
+    >>> grade("<answer>72 or 73</answer>", "72"), grade("<answer>72</answer>", "")
+    (False, None)
+    """
+    return explain(completion, gold, form).is_equal
+
+
+def answers_equal(answer: str, gold: str) -> bool | None:
+    """Return whether two bare answers are equal; None when the gold cannot be read.
+
+    >>> answers_equal("x = 1/2", "0.5"), answers_equal("48", "72"), answers_equal("1", "1/0")
+    (True, False, None)
+    """
+    return _judge(answer, gold)[0]
+
+
+def explain(completion: str, gold: str, form: AnswerForm = "any") -> Verdict:
+    """Return what `grade` decides, with what it was decided on."""
+    answer = final_answer(completion, form)
+    if answer is None:
+        gold_problem = _gold_problem(gold[: MAX_CHARS + 1])
+        return Verdict(None, None, gold_problem) if gold_problem else Verdict(None, False, "no answer")
+    return Verdict(answer, *_judge(answer, gold))
 
 
 def warm_up() -> None:
-    """Import and build the parser (about a second) before the first completion's deadline starts to run."""
-    _is_equal(_parse("\\frac{1}{2}"), _parse("0.5"))
+    """Import the parsers of the last resort (about a second) before the first completion's deadline starts to run."""
+    sympy_equal(r"\int_0^1 x dx", "1")
 
 
-def _final_answer(completion: str) -> str | None:
-    conclusion = completion.rpartition("</think>")[2]
-    if "<answer>" not in completion and "</answer>" not in completion:
-        return _last_boxed(conclusion)
-    if completion.count("<answer>") != 1 or completion.count("</answer>") != 1:
+def clear_cache() -> None:
+    """Forget all answers, for measuring."""
+    for cached in (_decide, _gold_problem, _read_gold, read):
+        cached.cache_clear()
+
+
+# Plain numbers and fractions, in the spellings that need no parser.
+_PLAIN_NUMBER = re.compile(
+    r"\s*([-+]?)\s*(?:(?:\\?\$\s*)?([0-9]{1,15}(?:\.[0-9]{1,15})?)"
+    r"|(?:\\[dt]?frac\{(?=-?[0-9]+\}\{[0-9]+\}))?(-?[0-9]{1,15})(?:/|\}\{)(0*[1-9][0-9]{0,14})\}?)\s*\.?\s*"
+)
+_THOUSANDS = re.compile(r"(?<=[0-9])(?:,|\{,\}|,\\!)(?=[0-9]{3}(?![0-9]))")
+_UNREADABLE_GOLDS = frozenset(("nan", "null", "n/a", "undefined value"))
+# The only mathematics that sympy is asked about for an answer whose gold our parser reads: complete integrals and limits.
+_CALCULUS = re.compile(r"\\int\b.*\bd\s*[a-z]\b|\\lim\s*_\s*\{[^{}]*\\(?:to|rightarrow)\b[^{}]*\}")
+_SHORT_NOUN = re.compile(r"(?<=[0-9])\s+([a-z]{3})$")
+_TIME = re.compile(r"([0-9]{1,2}:[0-5][0-9](?::[0-5][0-9])?)\s*([ap]m)?")
+
+
+def _judge(answer: str, gold: str) -> tuple[bool | None, str]:
+    """Return (verdict, path). What is too long is refused before it meets a pattern or the cache."""
+    if len(gold) > MAX_CHARS or len(answer) > MAX_CHARS:
+        gold_problem = _gold_problem(gold[: MAX_CHARS + 1])
+        return (None, gold_problem) if gold_problem else (False, f"refused: longer than {MAX_CHARS} characters")
+    return _decide(answer, gold)
+
+
+@lru_cache(maxsize=65536)
+def _decide(answer: str, gold: str) -> tuple[bool | None, str]:
+    """Return (verdict, path)."""
+    quick = _compare_numbers(answer, gold)
+    if quick:
+        return True, "number"
+    gold_problem = _gold_problem(gold)
+    if gold_problem:
+        return None, gold_problem
+    gold = normalize(gold)
+    try:
+        answer = normalize(answer)
+        if answer == gold:
+            return True, "text"
+        if quick is False:
+            return False, "number"
+        return _compare(gold, answer)
+    except Refused as reason:
+        return False, f"refused: {reason}"
+
+
+def _compare(gold: str, answer: str) -> tuple[bool | None, str]:
+    """Compare two normalised texts."""
+    if not answer:
+        return False, "no answer"
+    if re.fullmatch(r"\(?[A-Z]\)?", gold):
+        letter = _chosen_letter(answer)
+        if letter is not None:
+            return letter == gold.strip("()"), "choice"
+    if _time(gold):
+        return _same_time(gold, answer), "text"
+    gold_node = _read_gold(gold)
+    try:
+        if gold_node is None:
+            return sympy_equal(gold, answer), "sympy"
+        return any(same(gold_node, reading) for reading in _readings(answer)), "structure"
+    except NotEvaluated:
+        return bool(_CALCULUS.search(answer) and sympy_equal(gold, answer)), "sympy"
+    except Unreadable:
+        return False, "structure"
+
+
+def _readings(answer: str) -> Iterator[Node]:
+    """The ways in which an answer can be meant: 1,234, "5 men" and 1/2x have two."""
+    yield read(answer)
+    if re.search(r"[0-9],[0-9]{3}(?![0-9])", answer):
+        yield read(answer, "separators")
+    if _SHORT_NOUN.search(answer):
+        yield read(_SHORT_NOUN.sub(r"\\text{ \1}", answer))
+    if "/" in answer:
+        yield read(answer, juxtaposition_first=True)
+
+
+@lru_cache(maxsize=4096)
+def _gold_problem(gold: str) -> str:
+    """Return why a gold cannot be read; "" when it can."""
+    try:
+        text = normalize(gold)
+        if not text or text.casefold() in _UNREADABLE_GOLDS:
+            return "the gold is empty"
+        node = _read_gold(text)
+        if node is None:
+            return "" if sympy_equal(text, "0") is not None else "the gold is not computed here, nor by sympy"
+        check_gold(node)
+    except (Refused, Unreadable) as reason:
+        return f"the gold: {reason}"
+    return ""
+
+
+@lru_cache(maxsize=4096)
+def _read_gold(text: str) -> Node | None:
+    """Return the reading of a normalised gold; None when it is left to sympy."""
+    try:
+        return read(text)
+    except NotEvaluated:
         return None
-    _, opened, rest = conclusion.partition("<answer>")
-    answer, closed, trailing = rest.partition("</answer>")
-    if not opened or not closed or trailing.strip():
+
+
+def _compare_numbers(answer: str, gold: str) -> bool | None:
+    """Compare two plain numbers exactly; None when one of them is none."""
+    gold_number, answer_number = _plain_number(gold), _plain_number(answer)
+    if gold_number is None or answer_number is None:
         return None
-    return _last_boxed(answer) if _BOX in answer else answer
+    # A decimal may stand for what it is rounded from: that is for the comparison with tolerance.
+    return True if gold_number == answer_number else None if "." in gold or "." in answer else False
 
 
-def _last_boxed(text: str) -> str | None:
-    """Return the content of the last \\boxed{}, or None when there is none or it is never closed.
-
-    >>> _last_boxed(r"\\boxed{1} or rather \\boxed{\\frac{1}{2}}.")
-    '\\\\frac{1}{2}'
-    """
-    _, opened, rest = text.rpartition(_BOX)
-    depth = 1
-    for position, character in enumerate(rest):
-        # LaTeX's \{ and \} are printed braces, not groups.
-        if character in "{}" and rest[position - 1 : position] != "\\":
-            depth += 1 if character == "{" else -1
-        if depth == 0 and opened:
-            return rest[:position]
-    return None
-
-
-def _clean(text: str) -> str:
-    """Take off what stands around and inside a number for the eye only: $...$, currency, thousands, a full stop.
-
-    >>> _clean("$1{,}080$."), _clean("-$5.50"), _clean("10,\\\\!080")
-    ('1,080', '-5.50', '10,080')
-    """
-    text = text.strip().removesuffix(".").replace("{,}", ",").replace(",\\!", ",")
-    for opening, closing in _MATH_DELIMITERS:
-        if len(text) > len(opening) + len(closing) and text.startswith(opening) and text.endswith(closing):
-            text = text[len(opening) : -len(closing)].strip()
-    return _CURRENCY.sub(r"\1", text, count=1) if _CURRENCY.match(text) else text
-
-
-def _read_number(text: str) -> Decimal | None:
-    """Return a plain integer or decimal exactly; None for everything that needs the parser.
-
-    >>> _read_number("1,080.50") == Decimal("1080.5"), _read_number("1,08"), _read_number("")
-    (True, None, None)
-    """
-    if not _NUMBER.fullmatch(text) or not text.strip("+-."):
+def _plain_number(text: str) -> Fraction | None:
+    match = _PLAIN_NUMBER.fullmatch(_THOUSANDS.sub("", text) if "," in text else text)
+    if match is None:
         return None
-    return Decimal(text.replace(",", ""))
+    if match[2] is not None:
+        return Fraction(match[1] + match[2])
+    return Fraction(int(match[3]), int(match[4])) * (-1 if match[1] == "-" else 1)
 
 
-def _is_too_costly(answer: str) -> bool:
-    """Whether an answer is so long or so large that evaluating it could only end at the deadline.
-
-    >>> _is_too_costly("9^9^9"), _is_too_costly("x^2y^2 + 2^{2023}")
-    (True, False)
-    """
-    if len(answer) > MAX_ANSWER_CHARS or "\0" in answer or _LONG_NUMBER.search(answer):
-        return True
-    if max(answer.count(bracket) for bracket in "([{") > MAX_BRACKETS:
-        return True
-    if _POWER_TOWER.search(answer) or _LARGE_FACTORIAL.search(answer):
-        return True
-    return math.prod(int(exponent) or 1 for exponent in _EXPONENT.findall(answer)) > MAX_EXPONENT
-
-
-def _says_more_than_one_thing(answer: str, gold: str) -> bool:
-    """Whether the parser would have to choose, or to add up, what the answer leaves side by side."""
-    if _NUMBERS_SIDE_BY_SIDE.search(answer):
-        return True
-    is_equation = _EQUALS.search(answer) is not None and _EQUALS.search(gold) is None
-    return is_equation and not _ASSIGNMENT.fullmatch(_clean(answer))
-
-
-@lru_cache(maxsize=256)
-def _parse(text: str) -> tuple[Any, ...]:
-    """Return math-verify's readings of the whole text as one LaTeX expression; () when it cannot be read."""
-    # Imported here: sympy and its parsers take a second, which `import rewards` must not cost.
-    import math_verify
-
-    # It warns once that its timeout is off. It has to be: it is built on a signal, and ours is the process's end.
-    logging.getLogger("math_verify").setLevel(logging.ERROR)
-    whole_text_is_latex = [math_verify.LatexExtractionConfig(boxed_match_priority=0)]
-    readings = math_verify.parse(
-        f"{_BOX}{text}}}", whole_text_is_latex, fallback_mode="no_fallback", parsing_timeout=None, raise_on_error=True
+def _chosen_letter(answer: str) -> str | None:
+    """Return the one option that is chosen: B, (B), B., \\text{(B)}, B) 42; None when it is no choice."""
+    text = re.sub(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|boldsymbol|bf|rm)\s*\{([^{}]*)\}", r"\1", answer).strip()
+    match = re.fullmatch(
+        r"(?:(?:option|choice|answer)\s*:?\s*)?\(?([A-Z])(?:(\)|[.:](?=\s|$))\s*(.*)|)", text, re.DOTALL | re.IGNORECASE
     )
-    return tuple(readings)
+    if match is None or (not match[1].isupper() and not re.fullmatch(r"\(?[a-z]\)?", text)):
+        return None
+    more = match[3] or ""
+    says_more = re.search(r"\([A-Z]\)|\b[A-Z][).:]|\b(?:or|and|not|nor)\b", more)
+    return None if says_more else match[1].upper()
 
 
-def _is_equal(gold: tuple[Any, ...], answer: tuple[Any, ...]) -> bool:
-    import math_verify
+def _same_time(gold: str, answer: str) -> bool:
+    gold_time, answer_time = _time(gold), _time(answer)
+    if not gold_time or not answer_time or gold_time[1].lstrip("0") != answer_time[1].lstrip("0"):
+        return False
+    return gold_time[2] == answer_time[2] or None in (gold_time[2], answer_time[2])
 
-    # Without raise_on_error a failed comparison, out of memory included, would be a silent "wrong".
-    return bool(math_verify.verify(list(gold), list(answer), timeout_seconds=None, raise_on_error=True))
+
+def _time(text: str) -> re.Match[str] | None:
+    return _TIME.fullmatch(re.sub(r"\\text(?=\{)|[{}.\s]", "", text).casefold())

@@ -1,0 +1,93 @@
+"""Where the final answer stands in a completion. Strict: no answer is better than a guess about free text."""
+
+import re
+from typing import Literal, get_args
+
+AnswerForm = Literal["any", "tags", "box", "hash", "line"]
+"""any: the <answer> block if there is an answer tag, else the last box. tags, box: only that. hash: "#### 72" on the
+last line (GSM8K's own mark). line: "Answer: 72" on the last line (DAPO's prompt)."""
+
+MAX_LINE_CHARS = 2000
+"""A longer last line is no answer, and would make the pattern for "Answer:" slow."""
+
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+# What a tokenizer may leave behind the text: <|im_end|>, </s>. It says nothing, so it may stand behind an answer.
+_SPECIAL_TOKENS = re.compile(r"(?:\s|<\|[^<>|\s]{1,40}\|>|</s>|<eos>|<end_of_turn>)*")
+_ANSWER_LINE = re.compile(r"(?:\*\*|#+)?\s*(?:the\s+)?(?:final\s+)?answer\s*(?:\*\*)?\s*:\s*(?:\*\*)?\s*(.+)", re.IGNORECASE)
+_LEAD_IN = re.compile(r"(?:(?:so|thus|hence|therefore),?\s+)?(?:the\s+)?(?:final\s+)?answer\s*(?:is\s*:?|:|=)\s*", re.IGNORECASE)
+
+
+def final_answer(completion: str, form: AnswerForm = "any") -> str | None:
+    """Return the final answer's text, or None when the completion does not end in one of the wanted form.
+
+    >>> final_answer("<think>is it 71?</think> <answer>72</answer>")
+    '72'
+    >>> final_answer(r"So \\boxed{71}, no: \\boxed{72}."), final_answer("The answer is 72."), final_answer("<answer>72")
+    ('72', None, None)
+    """
+    if form not in get_args(AnswerForm):
+        raise ValueError(f"form: no answer form {form!r}; choose one of {', '.join(get_args(AnswerForm))}")
+    conclusion = completion.rpartition("</think>")[2]
+    if "<think>" in conclusion:  # still thinking
+        return None
+    if form in ("hash", "line"):
+        return _from_last_line(conclusion, form)
+    if "<answer>" in conclusion or "</answer>" in conclusion:
+        return _from_tags(conclusion, needs_box=form == "box")
+    return None if form == "tags" else last_box(conclusion)
+
+
+def last_box(text: str) -> str | None:
+    """Return the content of the last \\boxed{} or \\fbox{}; None when there is none or it is never closed.
+
+    >>> last_box(r"\\boxed{1} or rather \\boxed{\\frac{1}{2}}."), last_box(r"\\boxed{1} or \\boxed{2")
+    ('\\\\frac{1}{2}', None)
+    """
+    start = None
+    for match in _BOX.finditer(text):
+        start = match.end()
+    if start is None:
+        return None
+    depth = 1
+    position = start
+    while position < len(text):
+        character = text[position]
+        if character == "\\":  # \{ and \} are printed braces, not groups
+            position += 1
+        elif character == "{":
+            depth += 1
+        elif character == "}":
+            depth -= 1
+            if depth == 0:
+                return text[start:position].strip() or None
+        position += 1
+    return None
+
+
+def _from_tags(conclusion: str, *, needs_box: bool) -> str | None:
+    if conclusion.count("<answer>") != 1 or conclusion.count("</answer>") != 1:
+        return None
+    _, _, rest = conclusion.partition("<answer>")
+    content, closed, trailing = rest.partition("</answer>")
+    if not closed or not _SPECIAL_TOKENS.fullmatch(trailing):
+        return None
+    if needs_box or _BOX.search(content):
+        return last_box(content)
+    content = content.strip()
+    lead_in = _LEAD_IN.match(content)
+    return content[lead_in.end() if lead_in else 0 :] or None
+
+
+def _from_last_line(conclusion: str, form: AnswerForm) -> str | None:
+    lines = conclusion.strip().splitlines()
+    if not lines or len(lines[-1]) > MAX_LINE_CHARS:
+        return None
+    if form == "hash":
+        answer = lines[-1].rpartition("####")[2].strip() if "####" in lines[-1] else None
+    else:
+        match = _ANSWER_LINE.fullmatch(lines[-1].strip())
+        answer = match[1].removesuffix("**").strip() if match else None
+    if answer is None:
+        return None
+    answer = re.sub(r"(?:<\|[^<>|\s]{1,40}\|>|</s>)+$", "", answer).strip()
+    return last_box(answer) if _BOX.search(answer) else answer or None

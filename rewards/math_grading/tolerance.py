@@ -1,0 +1,71 @@
+"""When a decimal stands for a number that it does not equal. Everywhere else numbers are compared exactly."""
+
+from fractions import Fraction
+
+from rewards.math_grading.evaluate import evaluate, symbols_of
+from rewards.math_grading.functions import number_context
+from rewards.math_grading.lexer import Unreadable
+from rewards.math_grading.numeric import DIGITS
+from rewards.math_grading.tree import Call, Node, Number
+
+MIN_DECIMALS = 6
+"""Of a decimal that stands for an exact gold such as 1/3: fewer are a coarse rounding."""
+MIN_GOLD_DIGITS = 4
+"""Of a decimal gold that a more exact answer may be rounded to."""
+MAX_RELATIVE_ERROR = Fraction(1, 10_000)
+
+
+def decimal_of(node: Node) -> Number | None:
+    """Return a decimal literal, with its sign."""
+    if isinstance(node, Call) and node.op == "neg":
+        inner = decimal_of(node.args[0])
+        return Number(-inner.value, inner.decimals, inner.significant) if inner else None
+    return node if isinstance(node, Number) and node.decimals is not None else None
+
+
+def is_rounded_gold(gold: Node, answer: Node) -> bool:
+    """2.4495 stands for what rounds to it: \\sqrt6, 2.44949."""
+    written = decimal_of(gold)
+    if written is None or written.significant < MIN_GOLD_DIGITS:
+        return False
+    half_a_unit = Fraction(1, 2 * 10 ** (written.decimals or 0))
+    return _is_within(answer, written.value, min(half_a_unit, abs(written.value) * MAX_RELATIVE_ERROR))
+
+
+def is_fine_decimal(gold: Node, answer: Node) -> bool:
+    """0.333333 stands for 1/3, which no decimal can equal; 0.4999999 does not stand for 1/2."""
+    written = decimal_of(answer)
+    if written is None or (written.decimals or 0) < MIN_DECIMALS or written.significant < MIN_DECIMALS or decimal_of(gold):
+        return False
+    value = evaluate(gold, {}, DIGITS[0])
+    if isinstance(value, Fraction) and _terminates(value):
+        return False
+    return _is_within(gold, written.value, Fraction(1, 10 ** (written.decimals or 0)))
+
+
+def is_coarsely(rounded: Node, exact: Node) -> bool:
+    """Whether a decimal literal is what an exact number rounds to, at its own number of digits."""
+    written = decimal_of(rounded)
+    if written is None or symbols_of(exact):
+        return False
+    try:
+        return _is_within(exact, written.value, Fraction(1, 10 ** (written.decimals or 0)))
+    except Unreadable:  # a tuple, a word: no number to round
+        return False
+
+
+def _is_within(node: Node, center: Fraction, radius: Fraction) -> bool:
+    value = evaluate(node, {}, DIGITS[0])
+    if isinstance(value, Fraction):
+        return abs(value - center) <= radius
+    context = number_context()
+    exact = context.mpf(center.numerator) / center.denominator
+    return bool(abs(value - exact) <= context.mpf(radius.numerator) / radius.denominator)
+
+
+def _terminates(value: Fraction) -> bool:
+    denominator = value.denominator
+    for prime in (2, 5):
+        while denominator % prime == 0:
+            denominator //= prime
+    return denominator == 1
