@@ -38,6 +38,10 @@ class TaskConfig(Section):
     """The held-out problems; unset: the hub's own test split, or a fixed share of a local file, chosen by hash."""
     template: str = "plain"
     """A key of r1.prompts.TEMPLATES."""
+    rewards: Annotated[dict[str, float], Field(min_length=1)] | None = None
+    """Reward name, or path/to/file.py:function -> weight, in place of the task's own: {"math_answer" = 1.0}."""
+    correctness: str | None = None
+    """The one of the rewards that tells right from wrong, reported as accuracy; unset: the task's own."""
 
 
 class RolloutConfig(Section):
@@ -108,7 +112,9 @@ class ScoringConfig(Section):
     memory_gib: PositiveFloat = 1.0
     """Address space of one child process, GiB."""
     max_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.02
-    """Share of failed scores in a step above which the run stops."""
+    """Share of failed scores in a step above which the run stops; a step of under 200 scores counts as 200."""
+    format_gates_accuracy: bool = True
+    """Whether the correctness reward earns nothing for a completion whose reasoning_format is 0."""
 
 
 class EvaluateConfig(Section):

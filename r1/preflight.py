@@ -3,18 +3,19 @@
 import difflib
 import importlib.util
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer
 
 from r1.algorithm import ADVANTAGES, AGGREGATIONS, KL_ESTIMATORS, LOSSES
-from r1.config import RunConfig
+from r1.config import RunConfig, TaskConfig
 from r1.errors import UserError
 from r1.prompt_stream import PromptStream, make_prompt_stream
 from r1.prompts import get_template
 from r1.seeds import derive_seed
+from rewards import REWARDS
 from tasks import TASKS
 from tasks.base import Task
 
@@ -24,6 +25,7 @@ class Prepared:
     """What a run is made of, checked."""
 
     task: Task
+    """With the rewards and the correctness of this run, whether they are its own or the configuration's."""
     train: PromptStream
     heldout: PromptStream | None
     """None when evaluation is off."""
@@ -43,13 +45,37 @@ def prepare(config: RunConfig) -> Prepared:
         raise UserError(f"option 'rollout.engine': no module {engine_module!r}; it must look like package.module:Class")
     if config.logging.wandb and not _is_module("wandb"):
         raise UserError("option 'logging.wandb': the package wandb is not installed; pip install wandb, or set it to false")
+    task = rewarded_as_configured(TASKS[config.task.name], config.task)
     tokenizer = load_tokenizer(config)
-    task = TASKS[config.task.name]
     train = _stream(config, task, tokenizer, "train", config.seed)
     heldout = (
         _stream(config, task, tokenizer, "heldout", derive_seed(config.seed, "heldout")) if config.evaluate.num_problems else None
     )
     return Prepared(task=task, train=train, heldout=heldout)
+
+
+def rewarded_as_configured(task: Task, options: TaskConfig) -> Task:
+    """Return the task with the rewards and the correctness that the configuration sets, checked.
+
+    >>> options = TaskConfig(name="gsm8k", rewards={"math_answer": 1.0, "tag_count": 0.2})
+    >>> rewarded_as_configured(TASKS["gsm8k"], options).rewards
+    {'math_answer': 1.0, 'tag_count': 0.2}
+    """
+    rewards = options.rewards or task.rewards
+    for name in rewards:
+        path, colon, _ = name.rpartition(":")
+        if not colon:
+            _known("task.rewards", name, REWARDS)
+        elif not Path(path).is_file():
+            raise UserError(f"option 'task.rewards': {name!r}: no file {path!r}; give path/to/file.py:function")
+    correctness = options.correctness or task.correctness
+    if correctness not in rewards:
+        whose = "" if options.correctness else ", the task's own,"
+        raise UserError(
+            f"option 'task.correctness' must be one of the rewards {', '.join(rewards)}: {correctness!r}{whose} is not; "
+            f"pass task.correctness={next(iter(rewards))}, say, or add it to task.rewards"
+        )
+    return replace(task, rewards=rewards, correctness=correctness)
 
 
 def load_tokenizer(config: RunConfig) -> Any:

@@ -68,7 +68,15 @@ def make_prompt_stream(
             f"option 'task.template': the model's tokenizer cannot encode the prompts ({error}); the first is {texts[0][:60]!r}"
         ) from error
     prompts = [
-        Prompt(group_id=0, task=task.name, problem=problem, text=text, prefill=template.prefill, token_ids=tuple(ids))
+        Prompt(
+            group_id=0,
+            task=task.name,
+            problem=problem,
+            text=text,
+            prefill=template.prefill,
+            token_ids=tuple(ids),
+            answer_form=template.answer_form,
+        )
         for problem, text, ids in zip(problems, texts, encoded, strict=True)
         if 0 < len(ids) <= max_prompt_tokens
     ]

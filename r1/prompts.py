@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from r1.errors import UserError
+from rewards.base import AnswerForm
 from tasks.base import Problem, Task
 
 RenderChat = Callable[[list[dict[str, str]]], str]
@@ -26,6 +27,8 @@ class Template:
     """Put at the end of the prompt as the beginning of the answer; rewards see it before the completion."""
     is_chat: bool = False
     """Wrap `text` as one user message by the model's own chat template."""
+    answer_form: AnswerForm = "any"
+    """Where the text asks for the final answer: "tags" where it names <answer>, "any" where it says nothing of it."""
 
 
 _R1_ZERO = (
@@ -36,8 +39,8 @@ _R1_ZERO = (
 
 TEMPLATES: Mapping[str, Template] = {
     "plain": Template(text="{question}"),
-    "r1_zero": Template(text=_R1_ZERO),
-    "r1_zero_prefill": Template(text=_R1_ZERO, prefill="<think>"),
+    "r1_zero": Template(text=_R1_ZERO, answer_form="tags"),
+    "r1_zero_prefill": Template(text=_R1_ZERO, prefill="<think>", answer_form="tags"),
     "chat": Template(text="{instructions}{question}", is_chat=True),
     "chat_prefill": Template(text="{instructions}{question}", is_chat=True, prefill="<think>"),
 }

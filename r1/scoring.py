@@ -20,6 +20,7 @@ from typing import Any, Self
 from r1.config import ScoringConfig
 from r1.errors import ScoringError, UserError
 from r1.scoring_process import START_LIMIT_S, Child, Job
+from r1.scoring_rules import check_error_rate, weighted_sum, with_context
 from r1.types import RolloutGroup, Score
 from rewards import REWARDS
 
@@ -36,22 +37,36 @@ class RewardPool:
     """Scores completions with weighted reward functions in `config.num_workers` child processes.
 
     rewards: a name in rewards.REWARDS, or path/to/file.py:function -> its weight.
+    correctness: the one of them that counts only where `reasoning_format`, if that is among them, is not 0.0;
+        None, or `config.format_gates_accuracy` off: all of them count always.
+    max_completion_tokens: what rewards find as `max_tokens`; None where the limit is not known.
 
         with RewardPool({"math_answer": 1.0, "reasoning_format": 0.1}, config.scoring) as pool:
             scores_per_group = pool.score(groups)
     """
 
-    def __init__(self, rewards: Mapping[str, float], config: ScoringConfig) -> None:
+    def __init__(
+        self,
+        rewards: Mapping[str, float],
+        config: ScoringConfig,
+        *,
+        correctness: str | None = None,
+        max_completion_tokens: int | None = None,
+    ) -> None:
         unknown = [name for name in rewards if ":" not in name and name not in REWARDS]
         if unknown or not rewards:
             wrong = f"no reward function {', '.join(map(repr, unknown))}" if unknown else "none given"
             raise UserError(f"rewards: {wrong}; choose from {', '.join(REWARDS)}, or give path/to/file.py:function")
+        if correctness is not None and correctness not in rewards:
+            raise UserError(f"correctness: {correctness!r} is not one of the rewards; choose from {', '.join(rewards)}")
         self.num_errors: Counter[str] = Counter()
         """Reward name -> failures of any kind, timeouts included, in the life of the pool."""
         self.num_timeouts: Counter[str] = Counter()
         self.num_restarts = 0
         self._weights = dict(rewards)
         self._config = config
+        self._gated = correctness if config.format_gates_accuracy else None
+        self._max_completion_tokens = max_completion_tokens
         self._lock = threading.Lock()
         self._selector = selectors.DefaultSelector()
         self._children: list[Child] = []
@@ -62,8 +77,23 @@ class RewardPool:
     def score(self, groups: Sequence[RolloutGroup]) -> list[tuple[Score, ...]]:
         """Return [P][G] the scores of a step's completions; raise ScoringError when too many of them failed."""
         judged = [(group.prompt, completion) for group in groups for completion in group.completions]
-        scores = self.score_texts([(prompt.prefill + completion.text, prompt.problem.reference) for prompt, completion in judged])
-        self._check_error_rate([prompt.problem.problem_id for prompt, _ in judged], scores)
+        scores = self.score_texts(
+            [
+                (
+                    prompt.prefill + completion.text,
+                    with_context(
+                        prompt.problem.reference,
+                        answer_form=prompt.answer_form,
+                        num_tokens=len(completion.token_ids),
+                        max_tokens=self._max_completion_tokens,
+                        finish_reason=completion.finish_reason,
+                        question=prompt.problem.question,
+                    ),
+                )
+                for prompt, completion in judged
+            ]
+        )
+        check_error_rate([prompt.problem.problem_id for prompt, _ in judged], scores, self._config.max_error_rate)
         remaining = iter(scores)
         return [tuple(islice(remaining, len(group.completions))) for group in groups]
 
@@ -159,7 +189,8 @@ class RewardPool:
         self._discard(child)
         if child.job is None:
             raise ScoringError(f"a scoring child was not ready {START_LIMIT_S:g} s after its start; is the machine overloaded?")
-        self.num_timeouts[self._current_reward(child.job)] += 1
+        child.job.timed_out = self._current_reward(child.job)
+        self.num_timeouts[child.job.timed_out] += 1
         child.job.parts.append((None, f"timed out after {self._config.deadline_s} s"))
         self.num_restarts += 1
         self._spawn()
@@ -194,20 +225,12 @@ class RewardPool:
         breakdown = {name: parts[name][0] if name in parts else None for name in self._weights}
         errors = {name: error for name, (_, error) in parts.items() if error is not None}
         self.num_errors.update(errors.keys())
-        weighted = [weight * value for name, weight in self._weights.items() if (value := breakdown[name]) is not None]
         return Score(
-            reward=sum(weighted) if len(weighted) == len(self._weights) else None,
+            reward=weighted_sum(breakdown, self._weights, self._gated),
             breakdown=breakdown,
             error=next((f"{name}: {error}" for name, error in errors.items()), None),
+            failures={name: "timeout" if name == job.timed_out else "error" for name in errors},
         )
-
-    def _check_error_rate(self, problem_ids: Sequence[str], scores: Sequence[Score]) -> None:
-        failed = [f"{problem_id}: {score.error}" for problem_id, score in zip(problem_ids, scores, strict=True) if score.error]
-        if len(failed) > self._config.max_error_rate * len(scores):
-            raise ScoringError(
-                f"{len(failed)} of {len(scores)} scores failed, above scoring.max_error_rate = {self._config.max_error_rate}: "
-                f"{'; '.join(failed[:3])}{'; ...' if len(failed) > 3 else ''}"
-            )
 
 
 def _absolute(name: str) -> str:

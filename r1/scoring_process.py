@@ -29,6 +29,8 @@ class Job:
     parts: list[tuple[float | None, str | None]] = field(default_factory=list)
     """(value, error) of the reward functions that have answered, in their order."""
     attempts: int = 0
+    timed_out: str | None = None
+    """The reward function that missed the deadline."""
 
 
 class Child:

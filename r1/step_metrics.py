@@ -12,6 +12,7 @@ def rollout_metrics(groups: Sequence[ScoredGroup], correctness: str) -> dict[str
     reward, reward/<name>, accuracy (the reward named by `correctness`): over the completions that have one.
     zero_variance_share: groups whose known rewards are all equal; they have no advantage and teach nothing.
     unjudged_share: completions without a reward, since a reward function could not judge them or failed.
+    reward_errors/<name>, reward_timeouts/<name>: how often a reward failed, timeouts included; timeouts alone.
     duplicate_share: completions that repeat the tokens of an earlier sibling.
     """
     completions = [completion for group in groups for completion in group.completions]
@@ -20,6 +21,9 @@ def rollout_metrics(groups: Sequence[ScoredGroup], correctness: str) -> dict[str
     metrics = {"reward": _mean([score.reward for score in scores])}
     for name in scores[0].breakdown if scores else ():
         metrics[f"reward/{name}"] = _mean([score.breakdown.get(name) for score in scores])
+        failures = [score.failures[name] for score in scores if name in score.failures]
+        metrics[f"reward_errors/{name}"] = float(len(failures))
+        metrics[f"reward_timeouts/{name}"] = float(failures.count("timeout"))
     metrics["accuracy"] = metrics.get(f"reward/{correctness}", 0.0)
     return metrics | {
         "completion_tokens": _mean(lengths),

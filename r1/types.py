@@ -4,12 +4,14 @@ Shapes in brackets: P prompts in a step, G completions in a group, L tokens in o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from rewards.base import AnswerForm
 from tasks.base import Problem
 
 FinishReason = Literal["stop", "length", "abort"]
+FailureKind = Literal["error", "timeout"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +33,8 @@ class Prompt:
     prefill: str
     """The end of `text` that already belongs to the answer (e.g. "<think>\\n"); rewards see it before the completion."""
     token_ids: tuple[int, ...]
+    answer_form: AnswerForm = "any"
+    """What the template asks for; rewards find it in their reference."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,9 +98,11 @@ class Score:
     reward: float | None
     """The weighted sum; None when a reward function could not judge or failed: the sample leaves the baseline."""
     breakdown: Mapping[str, float | None]
-    """Reward name -> its unweighted value."""
+    """Reward name -> its unweighted value, whether or not the format gate let it count."""
     error: str | None = None
     """The first failure in words: "math_answer: timed out after 2.0 s"."""
+    failures: Mapping[str, FailureKind] = field(default_factory=dict)
+    """Reward name -> how it failed; rewards that could judge are not in it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

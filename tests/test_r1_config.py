@@ -32,6 +32,15 @@ def test_overrides_are_toml_values_or_bare_strings():
     )
 
 
+def test_rewards_are_an_inline_table_or_single_weights():
+    table = 'task.rewards={"math_answer"=1.0,"tag_count"=0.2,"own/reward.py:f"=1}'
+    assert load_config(QUICKSTART, [table]).task.rewards == {"math_answer": 1.0, "tag_count": 0.2, "own/reward.py:f": 1.0}
+    single = ["task.rewards.math_answer=2", "task.rewards.repetition=0.5", "task.correctness=math_answer"]
+    task = load_config(QUICKSTART, single).task
+    assert (task.rewards, task.correctness) == ({"math_answer": 2.0, "repetition": 0.5}, "math_answer")
+    assert load_config(QUICKSTART).task.rewards is None
+
+
 @pytest.mark.parametrize(
     ("override", "parts"),
     [
@@ -44,6 +53,10 @@ def test_overrides_are_toml_values_or_bare_strings():
         ("rollout.temperature=0", ["'rollout.temperature'", "greater than 0", "got 0"]),
         ("learner.dtype=int8", ["'learner.dtype'", "'float32' or 'bfloat16'", "'int8'"]),
         ("learner.minibatches_per_step=3", ["16 prompts do not divide into 3 mini-batches", "use 15 prompts"]),
+        ("task.rewards={}", ["'task.rewards'", "at least 1 item", "got {}"]),
+        ('task.rewards={"math_answer"=inf}', ["'task.rewards.math_answer'", "finite number", "inf"]),
+        ('task.rewards={"math_answer"="much"}', ["'task.rewards.math_answer'", "valid number", "'much'"]),
+        ("task.rewards=math_answer", ["'task.rewards'", "valid dictionary", "'math_answer'"]),
         ("nonsense", ["'nonsense'", "section.option=value"]),
         ("num_steps.x=1", ["'num_steps' is an option, not a section"]),
     ],

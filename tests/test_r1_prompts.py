@@ -4,7 +4,7 @@ from transformers import AutoTokenizer
 
 from r1.errors import UserError
 from r1.prompt_stream import make_prompt_stream
-from r1.prompts import SplitCompletion, get_template, render, split_completion
+from r1.prompts import TEMPLATES, SplitCompletion, Template, get_template, render, split_completion
 from tasks import TASKS
 from tasks.arithmetic import addition
 from tasks.base import Problem, Task
@@ -21,6 +21,15 @@ def test_r1_zero_ends_where_the_assistant_begins_and_prefill_adds_the_tag():
     text = render(get_template("r1_zero"), WORDY, PROBLEM)
     assert text.endswith("User: Think first.\n\nWhat is 2+{2}?\nAssistant: ")
     assert render(get_template("r1_zero_prefill"), WORDY, PROBLEM) == text + "<think>"
+
+
+def test_prompts_carry_what_their_template_asks_for():
+    forms = {name: template.answer_form for name, template in TEMPLATES.items()}
+    assert forms == {"plain": "any", "r1_zero": "tags", "r1_zero_prefill": "tags", "chat": "any", "chat_prefill": "any"}
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    tagged = Template(text="{question}", prefill="<think>", answer_form="tags")
+    made = make_prompt_stream([addition(1, 2)], TASKS["arithmetic"], tagged, tokenizer, max_prompt_tokens=20, seed=0)
+    assert [(prompt.answer_form, prompt.prefill) for prompt in made.prompts] == [("tags", "<think>")]
 
 
 def test_chat_goes_through_the_models_template():

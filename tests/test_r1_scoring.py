@@ -136,14 +136,6 @@ def test_a_completion_larger_than_the_socket_arrives_whole(reward_file):
     assert score.reward == 3_000_000
 
 
-def test_rewards_see_what_the_template_prefilled():
-    texts = ["2+2=4</think><answer>4</answer>"]
-    with RewardPool({"reasoning_format": 1.0}, ScoringConfig(num_workers=1)) as pool:
-        [[without]] = pool.score([group(0, texts)])
-        [[with_prefill]] = pool.score([group(0, texts, prefill="<think>")])
-    assert (without.reward, with_prefill.reward) == (0.0, 1.0)
-
-
 @pytest.mark.parametrize(
     ("completion", "error"),
     [
@@ -158,6 +150,7 @@ def test_a_failure_is_an_error_in_words_and_never_a_zero(shared_pool, on_command
     errors_before = shared_pool.num_errors[on_command]
     [failed, fine] = shared_pool.score_texts([(completion, {}), ("fine", {})])
     assert (failed.reward, failed.breakdown, failed.error) == (None, {on_command: None}, f"{on_command}: {error}")
+    assert (failed.failures, fine.failures) == ({on_command: "error"}, {})
     assert (fine.reward, fine.error) == (1.0, None)
     assert shared_pool.num_errors[on_command] == errors_before + 1
 
@@ -185,6 +178,7 @@ def test_the_slow_reward_is_named_and_the_parts_before_it_are_kept(reward_file, 
         [score] = pool.score_texts([("hang", {"answer": "hang"})])
     assert score.breakdown == {length: 4.0, on_command: None, is_gold: None}
     assert score.error == f"{on_command}: timed out after 0.3 s"
+    assert score.failures == {on_command: "timeout"}
     assert pool.num_errors == {on_command: 1}
 
 
@@ -300,23 +294,10 @@ def test_no_child_outlives_its_parent(on_command, completion, ending):
     wait_until(lambda: not any(map(is_alive, pids)))
 
 
-def test_a_share_of_failures_above_the_bound_stops_the_step_with_examples(on_command):
-    config = ScoringConfig(num_workers=2, max_error_rate=0.25)
-    with RewardPool({on_command: 1.0}, config) as pool:
-        [scores] = pool.score([group(0, ["raise", "fine", "fine", "none"])])  # 1 of 4, None is no failure
-        assert [score.reward for score in scores] == [None, 1.0, 1.0, None]
-        with pytest.raises(ScoringError) as raised:
-            pool.score([group(0, ["raise", "fine"]), group(1, ["raise", "fine"])])
-    example = f"{on_command}: KeyError: 'no such gold'"
-    assert str(raised.value) == (
-        f"2 of 4 scores failed, above scoring.max_error_rate = 0.25: problem-0: {example}; problem-1: {example}"
-    )
-
-
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("acuracy", "rewards: no reward function 'acuracy'; choose from accuracy, math_answer, reasoning_format"),
+        ("acuracy", "rewards: no reward function 'acuracy'; choose from accuracy, math_answer, multiple_choice"),
         ("no/such/file.py:length", "no file '.*no/such/file.py'; give path/to/file.py:function"),
         ("{reward_file}:width", "defines no function 'width'"),
         ("{folder}/broken.py:f", "ZeroDivisionError: division by zero"),

@@ -19,8 +19,10 @@ DEADLINE_S = 600.0
 class RewardWorker:
     """Owns the child processes. A plain class; `ray.remote` wraps it where it is spawned."""
 
-    def __init__(self, rewards: Mapping[str, float], config: ScoringConfig) -> None:
-        self._pool = RewardPool(rewards, config)
+    def __init__(
+        self, rewards: Mapping[str, float], config: ScoringConfig, *, correctness: str, max_completion_tokens: int
+    ) -> None:
+        self._pool = RewardPool(rewards, config, correctness=correctness, max_completion_tokens=max_completion_tokens)
 
     def ready(self) -> int:
         return os.getpid()
@@ -32,9 +34,12 @@ class RewardWorker:
 class RayScorer(Scorer):
     """Starts the reward worker and passes the loop's calls on."""
 
-    def __init__(self, config: RunConfig, rewards: Mapping[str, float], resources: Resources) -> None:
+    def __init__(self, config: RunConfig, rewards: Mapping[str, float], correctness: str, resources: Resources) -> None:
         actor = ray.remote(num_cpus=resources.num_cpus)(RewardWorker)
-        self.workers = [Worker(name="reward pool", handle=actor.remote(dict(rewards), config.scoring))]
+        handle = actor.remote(
+            dict(rewards), config.scoring, correctness=correctness, max_completion_tokens=config.rollout.max_completion_tokens
+        )
+        self.workers = [Worker(name="reward pool", handle=handle)]
 
     def wait_until_ready(self) -> None:
         """Block until the child processes are up."""

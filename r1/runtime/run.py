@@ -51,7 +51,7 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
         sampler = RolloutPool(config, plan["rollout worker"])
         learner = LearnerGroup(config, plan["learner"], run_dir, publish_path=new_buffer_path())
         cleanup.callback(learner.close)
-        scorer = RayScorer(config, prepared.task.rewards, plan["reward pool"])
+        scorer = RayScorer(config, prepared.task.rewards, prepared.task.correctness, plan["reward pool"])
         console.print("starting the rollout worker (vLLM), the learner and the reward pool ...", highlight=False)
         scorer.wait_until_ready()
         learner.wait_until_ready()

@@ -1,0 +1,60 @@
+import pytest
+from tiny import tiny_config
+
+from r1.config import TaskConfig
+from r1.errors import UserError
+from r1.preflight import prepare, rewarded_as_configured
+from tasks import TASKS
+
+
+def configured(name="gsm8k", **options):
+    return rewarded_as_configured(TASKS[name], TaskConfig(name=name, **options))
+
+
+def test_a_task_has_its_own_rewards_unless_they_are_replaced():
+    assert configured() == TASKS["gsm8k"]
+    task = configured(rewards={"math_answer": 0.5, "tag_count": 0.2})
+    assert (task.rewards, task.correctness) == ({"math_answer": 0.5, "tag_count": 0.2}, "math_answer")
+    assert task.load is TASKS["gsm8k"].load
+    assert TASKS["gsm8k"].rewards == {"math_answer": 1.0, "reasoning_format": 0.1}
+
+
+def test_correctness_can_be_another_reward_an_own_one_too(tmp_path):
+    assert configured(rewards={"length_cosine": 1.0}, correctness="length_cosine").correctness == "length_cosine"
+    own = tmp_path / "own.py"
+    own.write_text("def f(completion, reference): return 1.0\n")
+    assert configured(rewards={f"{own}:f": 1.0}, correctness=f"{own}:f").correctness == f"{own}:f"
+    assert configured(correctness="reasoning_format").rewards == TASKS["gsm8k"].rewards
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"rewards": {"tag_count": 1.0}},
+            "option 'task.correctness' must be one of the rewards tag_count: 'math_answer', the task's own, is not; "
+            "pass task.correctness=tag_count, say, or add it to task.rewards",
+        ),
+        (
+            {"correctness": "accuracy"},
+            "option 'task.correctness' must be one of the rewards math_answer, reasoning_format: 'accuracy' is not; "
+            "pass task.correctness=math_answer, say, or add it to task.rewards",
+        ),
+        ({"rewards": {"math_anser": 1.0}}, "option 'task.rewards': no 'math_anser' here; did you mean 'math_answer'?"),
+        (
+            {"rewards": {"no/file.py:f": 1.0}},
+            "option 'task.rewards': 'no/file.py:f': no file 'no/file.py'; give path/to/file.py:function",
+        ),
+    ],
+)
+def test_rewards_that_cannot_work_are_refused_in_one_line(options, message):
+    with pytest.raises(UserError) as caught:
+        configured(**options)
+    assert str(caught.value) == message
+
+
+def test_a_run_is_prepared_with_the_configured_rewards():
+    overrides = ['task.rewards={"accuracy"=1.0,"tag_count"=0.2}', "evaluate.num_problems=0"]
+    assert prepare(tiny_config(*overrides)).task.rewards == {"accuracy": 1.0, "tag_count": 0.2}
+    with pytest.raises(UserError, match="option 'task.rewards': no 'acuracy' here; did you mean 'accuracy'"):
+        prepare(tiny_config('task.rewards={"acuracy"=1.0}'))
