@@ -10,10 +10,10 @@ ARGS ?=
 LOCKS := requirements/cpu.lock requirements/gpu.lock requirements/dev.lock
 STAMP = .venv/.installed-$(DEVICE)-$(shell cat $(LOCKS) requirements/install.sh pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: help setup train test check lint fast-test lock clean
+.PHONY: help setup train test check bench-rewards lint fast-test lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
 
 setup: ## install the locked packages and r1 into .venv (once; some minutes)
 	@test -e $(STAMP) || { PYTHON="$(PYTHON)" requirements/install.sh $(DEVICE) && touch $(STAMP); }
@@ -26,6 +26,9 @@ test: setup ## all tests
 
 check: setup ## ruff, mypy and the fast tests: under a minute
 	@$(MAKE) --no-print-directory -j2 --output-sync=target lint fast-test
+
+bench-rewards: setup ## time the math grader against math-verify; ARGS="--cases FILE.jsonl" takes other completions
+	.venv/bin/python -m launch.bench_rewards $(ARGS)
 
 lint:
 	.venv/bin/ruff check .

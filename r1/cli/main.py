@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from r1.cli.rewards import app as rewards_app
 from r1.cli.traces import app as traces_app
-from r1.errors import UserError
+from r1.errors import RunError, UserError
 
 app = typer.Typer(
     name="r1",
@@ -18,6 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help: as it stands in the source, and without loading rich
 )
 app.add_typer(traces_app, name="traces")
+app.add_typer(rewards_app, name="rewards")
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -47,11 +49,13 @@ def r1(
       r1 traces show RUN                     a completion of the last step
       r1 traces show RUN --step 12 --worst   the completion of step 12 with the lowest reward
       r1 traces group RUN --step 12          all completions of one prompt
+      r1 rewards ls                          reward functions by name; try and test judge texts with them
+      r1 rewards rescore RUN                 what they would say today of a run's completions
     """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; a `UserError` becomes one line on stderr and exit code 2."""
+    """Run the command line; an error of ours becomes one line on stderr, and exit code 2 when the user can mend it."""
     # What a model wrote may have characters that the terminal's encoding lacks: show their codes instead of failing.
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -60,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except RunError as error:  # a reward file that ends its process when it is imported, say
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":
