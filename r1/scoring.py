@@ -7,11 +7,14 @@ persistent children (`r1.scoring_child`); a child that misses the deadline or di
 import json
 import math
 import selectors
+import signal
+import subprocess
 import threading
 import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +28,12 @@ from r1.types import RolloutGroup, Score
 from rewards import REWARDS
 
 MAX_ATTEMPTS = 2
-"""How often a completion is tried whose child died under it: once more may be bad luck, twice is its own doing."""
+"""How often a completion is tried whose child crashed under it: once more may be bad luck, twice is its own doing."""
+MAX_ATTEMPTS_WHEN_KILLED = 6
+"""The same when the child was killed from outside, which tells nothing of the completion; it ends, since the kernel
+also kills whoever takes too much memory."""
+MAX_START_DEATHS = 50
+"""Children in a row that may be killed before any of them was ready. The run stops then: something kills them all."""
 
 
 def _kill_all(children: list[Child]) -> None:
@@ -70,6 +78,7 @@ class RewardPool:
         self._lock = threading.Lock()
         self._selector = selectors.DefaultSelector()
         self._children: list[Child] = []
+        self._num_start_deaths = 0
         # Also runs when the pool is garbage and at the interpreter's exit.
         self._kill_children = weakref.finalize(self, _kill_all, self._children)
         self._work(deque(), lambda: all(child.is_ready for child in self._children))
@@ -183,6 +192,7 @@ class RewardPool:
             raise UserError(message["error"])
         else:
             child.is_ready = True
+            self._num_start_deaths = 0
             child.rest()
 
     def _replace_late(self, child: Child) -> None:
@@ -196,13 +206,18 @@ class RewardPool:
         self._spawn()
 
     def _replace_dead(self, child: Child, waiting: deque[Job]) -> None:
+        with suppress(subprocess.TimeoutExpired):
+            child.process.wait(1.0)  # it has closed its socket: let it end in its own way, to know how
         ending = self._discard(child)
+        was_killed = child.process.returncode == -signal.SIGKILL
         if not child.is_ready:
-            raise ScoringError(f"a scoring child ended before it was ready ({ending}); see its own message on stderr")
-        if child.job is not None and child.job.attempts < MAX_ATTEMPTS:
+            self._num_start_deaths += 1
+            if not was_killed or self._num_start_deaths > MAX_START_DEATHS:
+                raise ScoringError(f"a scoring child ended before it was ready ({ending}); see its own message on stderr")
+        if child.job is not None and child.job.attempts < (MAX_ATTEMPTS_WHEN_KILLED if was_killed else MAX_ATTEMPTS):
             waiting.appendleft(child.job)
         elif child.job is not None:
-            child.job.parts.append((None, f"its process died {MAX_ATTEMPTS} times ({ending})"))
+            child.job.parts.append((None, f"its process died {child.job.attempts} times ({ending})"))
         self.num_restarts += 1
         self._spawn()
 

@@ -1,6 +1,7 @@
 """Whether a completion ends in the gold answer: 0.5, 1/2 and \\frac{1}{2} are one answer. Policy: docs/math_grading.md."""
 
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -74,8 +75,13 @@ def explain(completion: str, gold: str, form: AnswerForm = "any") -> Verdict:
 
 
 def warm_up() -> None:
-    """Import the parsers of the last resort (about a second) before the first completion's deadline starts to run."""
-    sympy_equal(r"\int_0^1 x dx", "1")
+    """Get ready before the first completion's deadline starts to run.
+
+    sympy takes a second to import and hardly any answer needs it, so that goes on in the background: a child process that
+    replaces a killed one judges again after a fifth of a second.
+    """
+    answers_equal(r"\sqrt{2}", "1")
+    threading.Thread(target=sympy_equal, args=(r"\int_0^1 x dx", "1"), daemon=True).start()
 
 
 def clear_cache() -> None:

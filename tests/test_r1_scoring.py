@@ -4,14 +4,19 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 
+import math_rows_algebra
+import math_rows_structures
 import pytest
 
 from r1.config import ScoringConfig
 from r1.errors import ScoringError, UserError
 from r1.scoring import RewardPool
 from r1.types import Completion, Prompt, RolloutGroup
+from rewards.math_answer import math_answer
 from tasks.base import Problem
 
 pytestmark = pytest.mark.timeout(30)
@@ -48,6 +53,8 @@ def on_command(completion, reference):
     if completion == "die once" and not os.path.exists(reference["marker"]):
         open(reference["marker"], "w").close()
         os.kill(os.getpid(), 9)
+    if completion == "crash":
+        os.abort()
     if completion == "die":
         os.kill(os.getpid(), 9)
     if completion == "slowly":
@@ -218,10 +225,13 @@ def test_a_child_killed_from_outside_loses_no_completion(shared_pool):
     assert victim not in child_pids(shared_pool)
 
 
-def test_a_completion_whose_child_dies_is_tried_twice_and_then_an_error(shared_pool, on_command, tmp_path):
-    [once, always] = shared_pool.score_texts([("die once", {"marker": str(tmp_path / "died")}), ("die", {})])
+def test_a_completion_whose_child_dies_is_tried_again_and_then_an_error(shared_pool, on_command, tmp_path):
+    texts = [("die once", {"marker": str(tmp_path / "died")}), ("crash", {}), ("die", {})]
+    [once, crash, always] = shared_pool.score_texts(texts)
     assert (once.reward, once.error) == (1.0, None)
-    assert (always.reward, always.error) == (None, f"{on_command}: its process died 2 times (killed by SIGKILL)")
+    # A crash is the completion's own doing; a kill may come from anywhere, so it takes more of them to say so.
+    assert (crash.reward, crash.error) == (None, f"{on_command}: its process died 2 times (killed by SIGABRT)")
+    assert (always.reward, always.error) == (None, f"{on_command}: its process died 6 times (killed by SIGKILL)")
 
 
 def test_a_process_that_a_reward_started_is_killed_with_it(shared_pool, tmp_path):
@@ -314,3 +324,34 @@ def test_a_child_that_cannot_start_is_an_error_and_not_a_loop(tmp_path):
     path.write_text("import os\nos._exit(7)\n")
     with pytest.raises(ScoringError, match=r"ended before it was ready \(exit code 7\)"):
         RewardPool({f"{path}:f": 1.0}, ScoringConfig(num_workers=1))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_killing_children_at_random_loses_no_result_and_changes_none():
+    # Answers of all kinds, right and wrong, judged here first: the pool must say the same of each, whoever is killed.
+    rows = [row[:3] for table in (*math_rows_algebra.ROWS.values(), *math_rows_structures.ROWS.values()) for row in table]
+    items = [(f"<answer>{rows[k % len(rows)][1]}</answer>", {"answer": rows[k % len(rows)][0]}) for k in range(10_000)]
+    expected = [math_answer(*item) for item in items]
+    random = Random(0)
+    num_kills = 0
+    with RewardPool({"math_answer": 1.0}, ScoringConfig(num_workers=2, deadline_s=30.0)) as pool:
+        finished = threading.Event()
+
+        def kill_at_random():
+            nonlocal num_kills
+            while not finished.wait(random.uniform(0.02, 0.3)):
+                with suppress(IndexError, ProcessLookupError):  # just being replaced
+                    os.kill(random.choice(pool._children).process.pid, signal.SIGKILL)
+                    num_kills += 1
+
+        killer = threading.Thread(target=kill_at_random)
+        killer.start()
+        try:
+            scores = pool.score_texts(items)
+        finally:
+            finished.set()
+            killer.join()
+        assert pool.num_errors == {}
+    assert [score.reward for score in scores] == expected
+    assert num_kills >= 10
