@@ -6,7 +6,7 @@ import pytest
 from scored_groups import scored_group
 
 from r1.cli.main import main
-from r1.cli.traces import printable
+from r1.cli.printing import printable
 from r1.traces import write_traces
 
 ROOT = Path(__file__).parents[1]

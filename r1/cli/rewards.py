@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from r1.cli.traces import HeldoutOption, RunFolder, _console, _print_line, _texts
+from r1.cli.printing import new_console, print_line, text_cells
+from r1.cli.traces import HeldoutOption, RunFolder
 from r1.errors import UserError
 from rewards.base import AnswerForm
 
@@ -54,8 +55,8 @@ def list_rewards() -> None:
         path = Path(inspect.getsourcefile(inspect.unwrap(function)) or "-")
         with suppress(ValueError):
             path = path.relative_to(Path.cwd())
-        table.add_row(*_texts(name, (inspect.getdoc(function) or "-").splitlines()[0], path))
-    _console().print(table)
+        table.add_row(*text_cells(name, (inspect.getdoc(function) or "-").splitlines()[0], path))
+    new_console().print(table)
 
 
 @app.command("try")
@@ -97,7 +98,7 @@ def try_reward(
         report = json.loads(report_file.read_text(encoding="utf-8")) if report_file.exists() else {}
     for label, value in _describe(name, outcome, report).items():
         # Indented, so that no line of an extracted answer looks like one of ours.
-        _print_line(_console(), f"{label:12}{value}".replace("\n", f"\n{'':12}"))
+        print_line(new_console(), f"{label:12}{value}".replace("\n", f"\n{'':12}"))
     if outcome.error is not None:
         raise typer.Exit(1)
 
@@ -130,7 +131,7 @@ def run_cases(
     cases = read_cases(path, reward, form)
     outcomes = list(_with_progress(judge_cases(cases, reward, deadline), len(cases), "cases"))
     misses = [outcome for outcome in outcomes if outcome.verdict != "right"]
-    console = _console()
+    console = new_console()
     if misses and limit_misses:
         print_misses(console, misses, limit_misses)
     print_kinds(console, outcomes)
@@ -138,8 +139,8 @@ def run_cases(
         print_slowest(console, sorted(outcomes, key=lambda outcome: -outcome.seconds)[:limit_slowest])
     seconds = sum(outcome.seconds for outcome in outcomes)
     counts = ", ".join(f"{number} {verdict}" for verdict, number in count_verdicts(outcomes).items() if verdict != "right")
-    _print_line(console, f"{len(outcomes)} cases, {len(misses)} misses: {counts}")
-    _print_line(console, f"{seconds:.2f} s, {len(outcomes) / seconds:.0f} a second, one after another in one child")
+    print_line(console, f"{len(outcomes)} cases, {len(misses)} misses: {counts}")
+    print_line(console, f"{seconds:.2f} s, {len(outcomes) / seconds:.0f} a second, one after another in one child")
     if misses:
         raise typer.Exit(1)
 
@@ -174,15 +175,15 @@ def rescore(
             tallies[change.part].new.append(change.new)
             if len(examples) < count and is_changed(change.old, change.new):
                 examples.append(change)
-    console = _console()
+    console = new_console()
     print_tallies(console, tallies)
     num_changed = sum(tally.num_changed for tally in tallies.values())
     if num_changed == 0:
-        _print_line(console, "nothing changed")
+        print_line(console, "nothing changed")
     if examples:
         print_changes(console, examples)
     if num_changed > len(examples):
-        _print_line(console, f"{num_changed - len(examples)} more changes; show them with -n {num_changed}", style="dim")
+        print_line(console, f"{num_changed - len(examples)} more changes; show them with -n {num_changed}", style="dim")
 
 
 def _read_completion(path: str) -> str:

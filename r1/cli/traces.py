@@ -4,18 +4,17 @@ The text is a model's: it is shown in full, as `printable` leaves it, and never 
 """
 
 import json
-import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from r1.cli.printing import format_number, new_console, new_table, print_line, printable, text_cells
 from r1.errors import UserError
 
 # rich, pyarrow and the store are imported where they are used: `r1 --help` answers without them.
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     from r1.traces import TraceRow
@@ -48,14 +47,16 @@ def list_steps(run: RunFolder) -> None:
     if not summaries:
         raise UserError(f"run folder {str(run)!r} holds no traces; the first appear when its first step or evaluation ends")
     parts = list(dict.fromkeys(name for summary in summaries for name in summary.breakdown))
-    table = _table("step", "split", "completions", "reward", *parts, "tokens", "truncated", "errors")
+    table = new_table("step", "split", "completions", "reward", *parts, "tokens", "truncated", "errors")
     for summary in summaries:
-        means = [_number(summary.breakdown.get(name)) for name in parts]
+        means = [format_number(summary.breakdown.get(name)) for name in parts]
         table.add_row(
-            *_texts(summary.step, summary.split, summary.num_completions, _number(summary.reward), *means),
-            *_texts(_number(summary.completion_tokens, ".1f"), _number(summary.truncated_share), summary.num_errors),
+            *text_cells(summary.step, summary.split, summary.num_completions, format_number(summary.reward), *means),
+            *text_cells(
+                format_number(summary.completion_tokens, ".1f"), format_number(summary.truncated_share), summary.num_errors
+            ),
         )
-    _console().print(table)
+    new_console().print(table)
 
 
 @app.command()
@@ -85,18 +86,18 @@ def show(
     if best or worst:
         sign = -1.0 if best else 1.0
         rows = sorted(rows, key=lambda row: (row.reward is None, sign * (row.reward or 0.0)))
-    console = _console()
+    console = new_console()
     previous_group = None
     for row in rows[:count]:
-        _print_line(console, _heading(row), style="bold")
-        _print_line(console, _describe(row))
+        print_line(console, _heading(row), style="bold")
+        print_line(console, _describe(row))
         if row.group_id != previous_group:
             _print_prompt(console, row)
         _print_completion(console, row)
         previous_group = row.group_id
     left = len(rows) - count
     if left > 0:
-        _print_line(console, f"{left} more; show them with -n {len(rows)}", style="dim")
+        print_line(console, f"{left} more; show them with -n {len(rows)}", style="dim")
 
 
 @app.command("group")
@@ -116,37 +117,24 @@ def show_group(
     """
     rows = _read(run, step, group, heldout)
     siblings = [row for row in rows if row.group_id == rows[0].group_id]
-    console = _console()
+    console = new_console()
     first = siblings[0]
-    _print_line(console, f"step {first.step}  {first.split}  group {first.group_id}  problem {first.problem_id}", style="bold")
-    _print_line(console, f"reference {json.dumps(first.reference, ensure_ascii=False)}")
+    print_line(console, f"step {first.step}  {first.split}  group {first.group_id}  problem {first.problem_id}", style="bold")
+    print_line(console, f"reference {json.dumps(first.reference, ensure_ascii=False)}")
     _print_prompt(console, first)
     parts = list(dict.fromkeys(name for row in siblings for name in row.breakdown))
-    table = _table("sample", "reward", *parts, "advantage", "tokens", "finish")
+    table = new_table("sample", "reward", *parts, "advantage", "tokens", "finish")
     for row in siblings:
-        numbers = [_number(row.reward), *(_number(row.breakdown.get(name)) for name in parts), _number(row.advantage, "+.2f")]
-        table.add_row(*_texts(row.sample_id, *numbers, len(row.token_ids), row.finish_reason))
+        numbers = [
+            format_number(row.reward),
+            *(format_number(row.breakdown.get(name)) for name in parts),
+            format_number(row.advantage, "+.2f"),
+        ]
+        table.add_row(*text_cells(row.sample_id, *numbers, len(row.token_ids), row.finish_reason))
     console.print(table)
     for row in siblings:
         error = "" if row.error is None else f", error {row.error}"
-        _print_completion(console, row, f"sample {row.sample_id}, reward {_number(row.reward)}{error}")
-
-
-def printable(text: str) -> str:
-    r"""Replace every character that is not shown as itself by its code, but for line breaks and tabs.
-
-    Escape sequences could repaint or retitle the terminal, and reversed or invisible characters hide what is there.
-
-    >>> print(printable("19\x1b[2J\u202e\r\n"))
-    19\x1b[2J\u202e\r
-    <BLANKLINE>
-    """
-    # Control, format, surrogate, private and unassigned characters; line and paragraph separators.
-    hidden = ("C", "Zl", "Zp")
-    return "".join(
-        repr(character)[1:-1] if unicodedata.category(character).startswith(hidden) and character not in "\n\t" else character
-        for character in text
-    )
+        _print_completion(console, row, f"sample {row.sample_id}, reward {format_number(row.reward)}{error}")
 
 
 def _read(run: Path, step: int | None, group: int | None, heldout: bool) -> "list[TraceRow]":
@@ -166,36 +154,6 @@ def _read(run: Path, step: int | None, group: int | None, heldout: bool) -> "lis
     return chosen
 
 
-def _console() -> "Console":
-    from rich.console import Console
-
-    console = Console(markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = 10_000  # a pipe has no edge: rich would fold tables at 80 columns
-    return console
-
-
-def _table(*headings: str) -> "Table":
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD)
-    for heading in _texts(*headings):
-        table.add_column(heading, justify="right", overflow="fold")
-    return table
-
-
-def _texts(*cells: object) -> "list[Text]":
-    """Table cells that are shown as they are: rich would read a bare string as markup."""
-    from rich.text import Text
-
-    return [Text(printable(str(cell))) for cell in cells]
-
-
-def _number(value: float | None, spec: str = ".2f") -> str:
-    return "-" if value is None else format(value, spec)
-
-
 def _heading(row: "TraceRow") -> str:
     place = f"step {row.step}  {row.split}  group {row.group_id}  sample {row.sample_id}"
     return f"{place}  {row.task}  template {row.template}  problem {row.problem_id}"
@@ -205,10 +163,10 @@ def _describe(row: "TraceRow") -> str:
     """Everything about a completion that is not its text, in three or four lines."""
     from r1.prompts import split_completion
 
-    parts = "".join(f"  {name} {_number(value)}" for name, value in row.breakdown.items())
+    parts = "".join(f"  {name} {format_number(value)}" for name, value in row.breakdown.items())
     lines = [
         f"policy version {row.policy_version}  tokens {len(row.token_ids)}  finish {row.finish_reason}",
-        f"reward {_number(row.reward)}{parts}  advantage {_number(row.advantage, '+.2f')}",
+        f"reward {format_number(row.reward)}{parts}  advantage {format_number(row.advantage, '+.2f')}",
         f"reference {json.dumps(row.reference, ensure_ascii=False)}",
     ]
     answer = split_completion(row.prefill + row.completion).answer
@@ -219,20 +177,14 @@ def _describe(row: "TraceRow") -> str:
     return "\n".join(lines)
 
 
-def _print_line(console: "Console", line: str, style: str = "") -> None:
-    from rich.text import Text
-
-    console.print(Text(printable(line), style=style), soft_wrap=True)
-
-
 def _print_prompt(console: "Console", row: "TraceRow") -> None:
-    _print_line(console, "--- prompt", style="bold")
-    _print_line(console, row.prompt_text.removesuffix(row.prefill), style="dim")
+    print_line(console, "--- prompt", style="bold")
+    print_line(console, row.prompt_text.removesuffix(row.prefill), style="dim")
 
 
 def _print_completion(console: "Console", row: "TraceRow", title: str = "completion") -> None:
     """The prefill and the completion, whole: what stands outside the tags is often why the format reward is 0."""
-    _print_line(console, f"--- {title}", style="bold")
+    print_line(console, f"--- {title}", style="bold")
     console.print(_coloured(row.prefill, row.completion), soft_wrap=True)
     console.print()
 

@@ -1,0 +1,67 @@
+"""How the `r1` commands print: a model's text is shown in full, never read as markup or obeyed by the terminal."""
+
+import unicodedata
+from typing import TYPE_CHECKING
+
+# rich is imported where it is used: `r1 --help` answers without it.
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+
+def printable(text: str) -> str:
+    r"""Replace every character that is not shown as itself by its code, but for line breaks and tabs.
+
+    Escape sequences could repaint or retitle the terminal, and reversed or invisible characters hide what is there.
+
+    >>> print(printable("19\x1b[2J\u202e\r\n"))
+    19\x1b[2J\u202e\r
+    <BLANKLINE>
+    """
+    # Control, format, surrogate, private and unassigned characters; line and paragraph separators.
+    hidden = ("C", "Zl", "Zp")
+    return "".join(
+        repr(character)[1:-1] if unicodedata.category(character).startswith(hidden) and character not in "\n\t" else character
+        for character in text
+    )
+
+
+def new_console() -> "Console":
+    """Return a console that shows text as it is; a pipe gets lines without an edge."""
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = 10_000  # a pipe has no edge: rich would fold tables at 80 columns
+    return console
+
+
+def new_table(*headings: str) -> "Table":
+    """Return a table with right-aligned columns."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD)
+    for heading in text_cells(*headings):
+        table.add_column(heading, justify="right", overflow="fold")
+    return table
+
+
+def text_cells(*cells: object) -> "list[Text]":
+    """Table cells that are shown as they are: rich would read a bare string as markup."""
+    from rich.text import Text
+
+    return [Text(printable(str(cell))) for cell in cells]
+
+
+def format_number(value: float | None, spec: str = ".2f") -> str:
+    """Return a number, or a dash where there is none."""
+    return "-" if value is None else format(value, spec)
+
+
+def print_line(console: "Console", line: str, style: str = "") -> None:
+    """Print a line of a model's text, as `printable` leaves it."""
+    from rich.text import Text
+
+    console.print(Text(printable(line), style=style), soft_wrap=True)
