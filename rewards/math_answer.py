@@ -1,7 +1,6 @@
 """Whether a completion ends in the gold answer: 0.5, 1/2 and \\frac{1}{2} are one answer. Policy: docs/math_grading.md."""
 
 import re
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,8 +8,10 @@ from functools import lru_cache
 from typing import Any
 
 from rewards.math_grading.compare import check_gold, same
+from rewards.math_grading.evaluate import symbols_of
 from rewards.math_grading.extraction import AnswerForm, final_answer
 from rewards.math_grading.fallback import sympy_equal
+from rewards.math_grading.functions import Undefined, start_verdict
 from rewards.math_grading.lexer import NotEvaluated, Unreadable
 from rewards.math_grading.normalize import MAX_CHARS, Refused, normalize
 from rewards.math_grading.reader import read
@@ -75,13 +76,8 @@ def explain(completion: str, gold: str, form: AnswerForm = "any") -> Verdict:
 
 
 def warm_up() -> None:
-    """Get ready before the first completion's deadline starts to run.
-
-    sympy takes a second to import and hardly any answer needs it, so that goes on in the background: a child process that
-    replaces a killed one judges again after a fifth of a second.
-    """
+    """Import the arithmetic (a tenth of a second) before the first completion's deadline starts to run."""
     answers_equal(r"\sqrt{2}", "1")
-    threading.Thread(target=sympy_equal, args=(r"\int_0^1 x dx", "1"), daemon=True).start()
 
 
 def clear_cache() -> None:
@@ -93,13 +89,17 @@ def clear_cache() -> None:
 # Plain numbers and fractions, in the spellings that need no parser.
 _PLAIN_NUMBER = re.compile(
     r"\s*([-+]?)\s*(?:(?:\\?\$\s*)?([0-9]{1,15}(?:\.[0-9]{1,15})?)"
-    r"|(?:\\[dt]?frac\{(?=-?[0-9]+\}\{[0-9]+\}))?(-?[0-9]{1,15})(?:/|\}\{)(0*[1-9][0-9]{0,14})\}?)\s*\.?\s*"
+    r"|\\[dt]?frac\{(-?[0-9]{1,15})\}\{([1-9][0-9]{0,14})\}|(-?[0-9]{1,15})/([1-9][0-9]{0,14}))\s*\.?\s*"
 )
-_THOUSANDS = re.compile(r"(?<=[0-9])(?:,|\{,\}|,\\!)(?=[0-9]{3}(?![0-9]))")
+_THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:(?:,|\{,\}|,\\!)[0-9]{3})+(?![0-9,])")
+_NO_ANSWER = "the gold is"
 _UNREADABLE_GOLDS = frozenset(("nan", "null", "n/a", "undefined value"))
-# The only mathematics that sympy is asked about for an answer whose gold our parser reads: complete integrals and limits.
-_CALCULUS = re.compile(r"\\int\b.*\bd\s*[a-z]\b|\\lim\s*_\s*\{[^{}]*\\(?:to|rightarrow)\b[^{}]*\}")
-_SHORT_NOUN = re.compile(r"(?<=[0-9])\s+([a-z]{3})$")
+_TAKES_BACK = re.compile(
+    r"\b[A-Z]\b|\b(?i:or|and|not?|nor|none|but|wrong|incorrect|false|invalid|maybe|perhaps|probably|unless|instead|isn't|neither|never|nope)\b"
+)
+_AMBIGUOUS_COMMA = re.compile(r"[^(\[{]*[0-9],[0-9]{3}(?![0-9])[^(\[{]*")  # (4,112) is a pair
+# "5 men", "5.5m/s": letters behind a number, which the parser would take for variables.
+_BARE_UNIT = re.compile(r"(?<=[0-9}])\s*((?<=\s)[a-z]{3}|[msghNJWVALKC](?:/(?:s|h|m|kg|mol))?(?:\^\{?[23]\}?)?)$")
 _TIME = re.compile(r"([0-9]{1,2}:[0-5][0-9](?::[0-5][0-9])?)\s*([ap]m)?")
 
 
@@ -114,22 +114,25 @@ def _judge(answer: str, gold: str) -> tuple[bool | None, str]:
 @lru_cache(maxsize=65536)
 def _decide(answer: str, gold: str) -> tuple[bool | None, str]:
     """Return (verdict, path)."""
+    start_verdict()
     quick = _compare_numbers(answer, gold)
-    if quick:
-        return True, "number"
+    if quick is not None:
+        return quick, "number"
     gold_problem = _gold_problem(gold)
     if gold_problem:
-        return None, gold_problem
+        # What only its own text can equal: LaTeX that is not known here, a number beyond the limits. Not 1/0 or nothing.
+        is_itself = answer.strip() == gold.strip() and not gold_problem.startswith(_NO_ANSWER)
+        return (True, "text") if is_itself else (None, gold_problem)
     gold = normalize(gold)
     try:
         answer = normalize(answer)
         if answer == gold:
             return True, "text"
-        if quick is False:
-            return False, "number"
         return _compare(gold, answer)
     except Refused as reason:
         return False, f"refused: {reason}"
+    except RecursionError:  # deeper than what the caller has left of the stack
+        return False, "refused: nested too deeply"
 
 
 def _compare(gold: str, answer: str) -> tuple[bool | None, str]:
@@ -145,22 +148,25 @@ def _compare(gold: str, answer: str) -> tuple[bool | None, str]:
     gold_node = _read_gold(gold)
     try:
         if gold_node is None:
-            return sympy_equal(gold, answer), "sympy"
-        return any(same(gold_node, reading) for reading in _readings(answer)), "structure"
+            verdict = sympy_equal(gold, answer)
+            return verdict, "sympy" if verdict is not None else "the gold: neither computed here nor readable for sympy"
+        is_constant = not symbols_of(gold_node)
+        golds = [gold_node, *([read(gold, "separators")] if _AMBIGUOUS_COMMA.fullmatch(gold) else [])]
+        return any(same(meant, reading) for reading in _readings(answer, is_constant=is_constant) for meant in golds), "structure"
     except NotEvaluated:
-        return bool(_CALCULUS.search(answer) and sympy_equal(gold, answer)), "sympy"
+        return False, "refused: more than is computed for an answer"
     except Unreadable:
         return False, "structure"
 
 
-def _readings(answer: str) -> Iterator[Node]:
-    """The ways in which an answer can be meant: 1,234, "5 men" and 1/2x have two."""
+def _readings(answer: str, *, is_constant: bool) -> Iterator[Node]:
+    """The ways in which an answer can be meant: 1,234, "5 men" and 1/2x have two. is_constant: the gold has no variables."""
     yield read(answer)
-    if re.search(r"[0-9],[0-9]{3}(?![0-9])", answer):
+    if _AMBIGUOUS_COMMA.fullmatch(answer):
         yield read(answer, "separators")
-    if _SHORT_NOUN.search(answer):
-        yield read(_SHORT_NOUN.sub(r"\\text{ \1}", answer))
-    if "/" in answer:
+    if is_constant and _BARE_UNIT.search(answer):
+        yield read(_BARE_UNIT.sub(r"\\text{ \1}", answer))
+    if re.search(r"/\s*[0-9]*[A-Za-z\\]", answer):
         yield read(answer, juxtaposition_first=True)
 
 
@@ -170,11 +176,12 @@ def _gold_problem(gold: str) -> str:
     try:
         text = normalize(gold)
         if not text or text.casefold() in _UNREADABLE_GOLDS:
-            return "the gold is empty"
+            return f"{_NO_ANSWER} empty"
         node = _read_gold(text)
-        if node is None:
-            return "" if sympy_equal(text, "0") is not None else "the gold is not computed here, nor by sympy"
-        check_gold(node)
+        if node is not None:  # None: sympy will say, when there is an answer to ask about
+            check_gold(node)
+    except Undefined as reason:
+        return f"{_NO_ANSWER} undefined: {reason}"
     except (Refused, Unreadable) as reason:
         return f"the gold: {reason}"
     return ""
@@ -199,12 +206,17 @@ def _compare_numbers(answer: str, gold: str) -> bool | None:
 
 
 def _plain_number(text: str) -> Fraction | None:
-    match = _PLAIN_NUMBER.fullmatch(_THOUSANDS.sub("", text) if "," in text else text)
+    match = _PLAIN_NUMBER.fullmatch(_THOUSANDS.sub(_without_commas, text) if "," in text else text)
     if match is None:
         return None
     if match[2] is not None:
         return Fraction(match[1] + match[2])
-    return Fraction(int(match[3]), int(match[4])) * (-1 if match[1] == "-" else 1)
+    above, below = (match[3], match[4]) if match[3] is not None else (match[5], match[6])
+    return Fraction(int(above), int(below)) * (-1 if match[1] == "-" else 1)
+
+
+def _without_commas(number: re.Match[str]) -> str:
+    return re.sub(r"[^0-9]", "", number[0])
 
 
 def _chosen_letter(answer: str) -> str | None:
@@ -215,9 +227,8 @@ def _chosen_letter(answer: str) -> str | None:
     )
     if match is None or (not match[1].isupper() and not re.fullmatch(r"\(?[a-z]\)?", text)):
         return None
-    more = match[3] or ""
-    says_more = re.search(r"\([A-Z]\)|\b[A-Z][).:]|\b(?:or|and|not|nor)\b", more)
-    return None if says_more else match[1].upper()
+    # B) 42 is a choice with its text; another letter, or a word that takes it back, makes it none.
+    return None if _TAKES_BACK.search(match[3] or "") else match[1].upper()
 
 
 def _same_time(gold: str, answer: str) -> bool:

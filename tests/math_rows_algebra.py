@@ -77,7 +77,7 @@ POWERS_AND_LOGS = [
 ]
 
 TRIG = [
-    ("1", r"\sin^2 x + \cos^2 x", True, "identity"),
+    ("1", r"\sin^2 x + \cos^2 x", False, "a variable that the question does not have"),
     (r"\frac{1}{2}", r"\sin 30^\circ", True, "argument in degrees"),
     (r"\frac{1}{2}", r"\cos\frac{\pi}{3}", True, "argument in radians"),
     (r"\sin 2x", r"2\sin x\cos x", True, "double angle"),

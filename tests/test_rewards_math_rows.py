@@ -4,13 +4,14 @@ import math_rows_algebra
 import math_rows_extraction
 import math_rows_hostile
 import math_rows_numbers
+import math_rows_reviewed
 import math_rows_structures
 import math_rows_words
 import pytest
 
 from rewards.math_answer import answers_equal, grade
 
-ANSWER_TABLES = [math_rows_numbers, math_rows_structures, math_rows_algebra, math_rows_words, math_rows_hostile]
+ANSWER_TABLES = [math_rows_reviewed, math_rows_numbers, math_rows_structures, math_rows_algebra, math_rows_words, math_rows_hostile]
 
 
 def rows_of(*modules):

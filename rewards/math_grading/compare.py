@@ -2,14 +2,33 @@
 
 from fractions import Fraction
 
-from rewards.math_grading.evaluate import evaluate, symbols_of
+from rewards.math_grading.evaluate import LOG_BASE, evaluate, symbols_of
 from rewards.math_grading.functions import Undefined
 from rewards.math_grading.lexer import Unreadable
 from rewards.math_grading.numeric import DIGITS, are_equal, are_proportional
 from rewards.math_grading.realsets import pieces_of, same_pieces
-from rewards.math_grading.structure import assigned, canonical
+from rewards.math_grading.structure import INFINITY, MINUS_INFINITY, assigned, canonical
 from rewards.math_grading.tolerance import is_fine_decimal, is_rounded_gold
 from rewards.math_grading.tree import Based, Call, Group, Node, Number, Quantity, Relation, Symbol, Words, parts_of
+
+_ZERO = Number(Fraction(0), None, 0)
+_NO_SOLUTION = frozenset(
+    (
+        "no solution",
+        "no solutions",
+        "there are no solutions",
+        "there is no solution",
+        "no real solution",
+        "no real solutions",
+        "empty set",
+        "none",
+        "does not exist",
+        "dne",
+    )
+)
+_ALL_REALS = frozenset(
+    ("all real numbers", "all reals", "all real", "all real x", "real numbers", "any real number", "set of all real numbers")
+)
 
 
 def same(gold: Node, answer: Node) -> bool:
@@ -62,6 +81,8 @@ def _same(gold: Node, answer: Node) -> bool:
         return _same_group(gold, answer)
     if isinstance(gold, Based):
         return isinstance(answer, Number) and answer.decimals is None and str(answer.value) == gold.digits
+    if isinstance(gold, Words) and isinstance(answer, Words):
+        return gold.text in _NO_SOLUTION and answer.text in _NO_SOLUTION
     if isinstance(answer, Based) or isinstance(gold, Words) or isinstance(answer, Words):
         return False
     return _same_expression(gold, answer)
@@ -76,12 +97,13 @@ def _same_quantity(gold: Node, answer: Node) -> bool:
         return True
     if gold_unit == answer_unit or "%" not in (gold_unit, answer_unit) or isinstance(gold_value, Group | Relation):
         return False
-    # 0.28 for 28%, and 28% for 0.28.
+    # 0.28 for 28%, and 28% for 0.28; but 2800% is a curious way to say 28.
     in_hundredths = [
         Call("/", (value, Number(Fraction(100)))) if unit == "%" else value
         for unit, value in ((gold_unit, gold_value), (answer_unit, answer_value))
     ]
-    return _is_expression(in_hundredths[0]) and _is_expression(in_hundredths[1]) and _same_expression(*in_hundredths)
+    is_small = not isinstance(gold_value, Number) or gold_unit == "%" or abs(gold_value.value) < 10
+    return is_small and all(map(_is_expression, in_hundredths)) and _same_expression(*in_hundredths)
 
 
 def _is_expression(node: Node) -> bool:
@@ -108,8 +130,6 @@ def _same_relation(gold: Node, answer: Node) -> bool:
     if gold_assigned and not isinstance(answer, Relation):
         return _same(gold_assigned[1], answer)
     if answer_assigned and not isinstance(gold, Relation):
-        if isinstance(gold, Group) and gold.kind == "list":
-            return _same_items(gold, Group("list", (answer,)))
         return _same(gold, answer_assigned[1])
     return False
 
@@ -129,7 +149,27 @@ def _same_curve(gold: Relation, answer: Relation) -> bool:
         if op in ("=", ">", ">=", "!=") and all(_is_expression(side) for side in (*gold.sides, *answer.sides)):
             gold_difference, answer_difference = (Call("-", relation.sides) for relation in (gold, answer))
             return are_proportional(gold_difference, answer_difference, positive=op in (">", ">="))
+    if _is_ray(gold) or _is_ray(answer):  # x in (5, oo) against 2x > 10
+        bounds = [_as_bound(relation) for relation in (gold, answer)]
+        return bounds[0] is not None and bounds[1] is not None and bounds != [gold, answer] and _same_curve(*bounds)
     return gold.ops == answer.ops and all(map(_same, gold.sides, answer.sides))
+
+
+def _is_ray(relation: Relation) -> bool:
+    return relation.ops == ("in",) and _as_bound(relation) is not relation
+
+
+def _as_bound(relation: Relation) -> Relation:
+    """x in (5, oo) as x > 5, x in (-oo, 5] as 5 >= x; any other relation as it is."""
+    name, value = relation.sides[0], relation.sides[1]
+    if relation.ops != ("in",) or not isinstance(value, Group) or len(value.items) != 2 or value.kind not in ("()", "[)", "(]"):
+        return relation
+    low, high = value.items
+    if high == INFINITY and low != MINUS_INFINITY:
+        return Relation((">=" if value.kind[0] == "[" else ">",), (name, low))
+    if low == MINUS_INFINITY and high != INFINITY:
+        return Relation((">=" if value.kind[1] == "]" else ">",), (high, name))
+    return relation
 
 
 # Groups.
@@ -142,24 +182,40 @@ def _same_group(gold: Node, answer: Node) -> bool:
         return _same_lists(gold, answer)
     if not isinstance(gold, Group) or not isinstance(answer, Group):
         return _same_single(gold, answer)
-    if {gold_kind, answer_kind} == {"()", "list"}:
-        if gold_kind == "()" or _names(answer) or _names(gold):
-            return _same_in_order(_by_name(gold), _by_name(answer))
-        return _same_items(gold, answer)
+    return _same_groups(gold, answer)
+
+
+def _same_groups(gold: Group, answer: Group) -> bool:
+    gold_kind, answer_kind = gold.kind, answer.kind
+    for one_set, other in ((gold, answer), (answer, gold)):
+        if one_set.kind == "{}" and len(one_set.items) == 1 and isinstance(one_set.items[0], Group):  # {(1, 2)} for (1, 2)
+            return _same(one_set.items[0], other) if one_set is gold else _same(other, one_set.items[0])
     if {gold_kind, answer_kind} & {"union", "cap", "setminus"}:
+        if answer_kind == "list":
+            answer = Group("union", answer.items)
         gold_pieces, answer_pieces = pieces_of(gold), pieces_of(answer)
         if gold_pieces is None or answer_pieces is None:
-            return gold_kind == answer_kind and _same_items(gold, answer)
+            return gold.kind == answer.kind and _same_items(gold, answer)
         return same_pieces(gold_pieces, answer_pieces)
+    if {gold_kind, answer_kind} == {"()", "list"}:
+        return _same_in_order(_by_name(gold), _by_name(answer))
     if gold_kind == answer_kind == "ratio":
         return _same_ratio(gold, answer)
-    if {gold_kind, answer_kind} == {"()", "matrix"}:
+    if {gold_kind, answer_kind} in ({"()", "matrix"}, {"[]", "matrix"}):
         return _same_in_order(_flat(gold), _flat(answer))
     return gold_kind == answer_kind and _same_in_order(gold.items, answer.items)
 
 
+def _is_condition(node: Node, gold: Node) -> bool:
+    """x != -1 behind a gold such as x/(x+1): it says where the expression holds."""
+    about = symbols_of(node)
+    return isinstance(node, Relation) and node.ops[0] != "=" and bool(about) and about <= symbols_of(gold)
+
+
 def _same_single(gold: Node, answer: Node) -> bool:
     """A group against something that is none."""
+    if isinstance(answer, Group) and answer.kind == "list":
+        return _same(gold, answer.items[0]) and all(_is_condition(item, gold) for item in answer.items[1:])
     if isinstance(gold, Group) and gold.kind == "ratio" and len(gold.items) == 2 and _is_expression(answer):
         return _same_expression(Call("/", gold.items), answer)
     if isinstance(answer, Group) and answer.kind == "ratio" and len(answer.items) == 2 and _is_expression(gold):
@@ -168,16 +224,9 @@ def _same_single(gold: Node, answer: Node) -> bool:
         if isinstance(group, Group) and group.kind == "{}" and len(group.items) == 1:
             return _same(group.items[0], answer) if group is gold else _same(other, group.items[0])
         if isinstance(group, Group) and group.kind == "{}" and not group.items and isinstance(other, Words):
-            return other.text.startswith(("no solution", "no real solution", "empty set", "none"))
+            return other.text in _NO_SOLUTION
         if isinstance(group, Group) and group == canonical(Symbol("reals")) and isinstance(other, Words):
-            return other.text in (
-                "all real numbers",
-                "all reals",
-                "all real",
-                "real numbers",
-                "any real number",
-                "set of all real numbers",
-            )
+            return other.text in _ALL_REALS
     return False
 
 
@@ -185,8 +234,9 @@ def _same_lists(gold: Node, answer: Node) -> bool:
     assert isinstance(gold, Group)
     assert isinstance(answer, Group)
     gold_names, answer_names = _names(gold), _names(answer)
-    if bool(gold_names) != bool(answer_names) and len(set(gold_names or answer_names)) > 1:
-        # "x=1, y=2" and "1, 2": without the names the order has to say which is which.
+    letters = {name.partition("_")[0] for name in gold_names or answer_names}
+    if bool(gold_names) != bool(answer_names) and len(letters) > 1:
+        # "x=1, y=2" and "1, 2": without the names the order has to say which is which. x_1 and x_2 may change places.
         return _same_in_order(_by_name(gold), _by_name(answer))
     if "{}" in (gold.kind, answer.kind):
         return _each_in(gold.items, answer.items) and _each_in(answer.items, gold.items)
@@ -232,6 +282,8 @@ def _same_ratio(gold: Group, answer: Group) -> bool:
     if len(gold.items) != len(answer.items) or not all(map(_is_expression, (*gold.items, *answer.items))):
         return False
     first_gold, first_answer = gold.items[0], answer.items[0]
+    if any(are_equal(item, _ZERO) for item in (*gold.items, *answer.items)):
+        return _same_in_order(gold.items, answer.items)  # 0:0 is no ratio, and would be proportional to each
     pairs = zip(gold.items[1:], answer.items[1:], strict=True)
     return all(are_equal(Call("*", (item, first_answer)), Call("*", (other, first_gold))) for item, other in pairs)
 
@@ -252,6 +304,8 @@ def _flat(group: Group) -> tuple[Node, ...]:
 def _same_expression(gold: Node, answer: Node) -> bool:
     if _has_infinity(gold) or _has_infinity(answer):
         return _sign_of_infinity(gold) == _sign_of_infinity(answer) != 0
+    if not symbols_of(answer) - {LOG_BASE} <= symbols_of(gold):
+        return False  # 72 + 0x, max(72, x): a variable that the question does not have
     if are_equal(gold, answer):
         return True
     if symbols_of(gold) or symbols_of(answer):

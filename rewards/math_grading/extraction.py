@@ -11,10 +11,13 @@ MAX_LINE_CHARS = 2000
 """A longer last line is no answer, and would make the pattern for "Answer:" slow."""
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_BRACE = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)  # \{ and \} are printed braces, not groups
 # What a tokenizer may leave behind the text: <|im_end|>, </s>. It says nothing, so it may stand behind an answer.
 _SPECIAL_TOKENS = re.compile(r"(?:\s|<\|[^<>|\s]{1,40}\|>|</s>|<eos>|<end_of_turn>)*")
-_ANSWER_LINE = re.compile(r"(?:\*\*|#+)?\s*(?:the\s+)?(?:final\s+)?answer\s*(?:\*\*)?\s*:\s*(?:\*\*)?\s*(.+)", re.IGNORECASE)
-_LEAD_IN = re.compile(r"(?:(?:so|thus|hence|therefore),?\s+)?(?:the\s+)?(?:final\s+)?answer\s*(?:is\s*:?|:|=)\s*", re.IGNORECASE)
+_ANSWER_LINE = re.compile(r"[*#>-]*\s*(?:the\s+)?(?:final\s+)?answer\s*(?:is\s*)?\**\s*:\s*\**\s*(.+)", re.IGNORECASE)
+_LEAD_IN = re.compile(
+    r"\**(?:(?:so|thus|hence|therefore),?\s+)?(?:the\s+)?(?:final\s+)?answer\s*(?:is\s*:?|:|=)\**\s*", re.IGNORECASE
+)
 
 
 def final_answer(completion: str, form: AnswerForm = "any") -> str | None:
@@ -40,28 +43,25 @@ def final_answer(completion: str, form: AnswerForm = "any") -> str | None:
 def last_box(text: str) -> str | None:
     """Return the content of the last \\boxed{} or \\fbox{}; None when there is none or it is never closed.
 
+    A box within a box belongs to the outer one.
+
     >>> last_box(r"\\boxed{1} or rather \\boxed{\\frac{1}{2}}."), last_box(r"\\boxed{1} or \\boxed{2")
     ('\\\\frac{1}{2}', None)
     """
-    start = None
-    for match in _BOX.finditer(text):
-        start = match.end()
-    if start is None:
-        return None
-    depth = 1
-    position = start
-    while position < len(text):
-        character = text[position]
-        if character == "\\":  # \{ and \} are printed braces, not groups
-            position += 1
-        elif character == "{":
-            depth += 1
-        elif character == "}":
-            depth -= 1
-            if depth == 0:
-                return text[start:position].strip() or None
-        position += 1
-    return None
+    content: str | None = None
+    open_braces: list[int | None] = []  # where the content of a box begins, None for other braces
+    num_open_boxes = 0
+    for match in _BRACE.finditer(text):
+        if match[0] == "}":
+            start = open_braces.pop() if open_braces else None
+            num_open_boxes -= start is not None
+            if start is not None and num_open_boxes == 0:
+                content = text[start : match.start()].strip()
+        elif match[0].endswith("{") and match[0] != r"\{":
+            is_box = match[0] != "{"
+            open_braces.append(match.end() if is_box else None)
+            num_open_boxes += is_box
+    return content or None if num_open_boxes == 0 else None
 
 
 def _from_tags(conclusion: str, *, needs_box: bool) -> str | None:
@@ -74,8 +74,17 @@ def _from_tags(conclusion: str, *, needs_box: bool) -> str | None:
     if needs_box or _BOX.search(content):
         return last_box(content)
     content = content.strip()
-    lead_in = _LEAD_IN.match(content)
-    return content[lead_in.end() if lead_in else 0 :] or None
+    return without_lead_in(content) or None
+
+
+def without_lead_in(text: str) -> str:
+    """Take "The answer is" off the beginning of a text.
+
+    >>> without_lead_in("So the final answer is: 72")
+    '72'
+    """
+    lead_in = _LEAD_IN.match(text)
+    return text[lead_in.end() if lead_in else 0 :]
 
 
 def _from_last_line(conclusion: str, form: AnswerForm) -> str | None:

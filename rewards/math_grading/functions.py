@@ -20,12 +20,37 @@ MAX_MAGNITUDE_BITS = 1_000_000
 MAX_ANGLE = 10**12
 """Of trigonometric functions: reducing a larger one needs as many more digits."""
 MAX_FACTORIAL = 1000
+MAX_WORK = 40_000
+"""For all of one verdict, in units of an addition (some 20 microseconds at 150 digits): about a second."""
+_WORK_OF_FUNCTION = 5
+_WORK_OF_GAMMA = 50
 
 _local = threading.local()
 
 
 class Undefined(Unreadable):
     """A division by zero, log 0 and the like."""
+
+
+def start_verdict() -> None:
+    """Give this thread a fresh budget of work; without it the last one goes on."""
+    _local.work_left = MAX_WORK
+
+
+def spend(units: int = 1) -> None:
+    """Take work off the budget; raise `Refused` when none is left."""
+    _local.work_left = getattr(_local, "work_left", MAX_WORK) - units
+    if _local.work_left < 0:
+        raise Refused("more to compute than an answer needs")
+
+
+def _compute(function: Callable[..., Value], *arguments: Value, work: int = _WORK_OF_FUNCTION) -> Value:
+    """Call mpmath within the budget; where it has a pole, the value is undefined."""
+    spend(work)
+    try:
+        return function(*arguments)
+    except (ValueError, ZeroDivisionError) as pole:
+        raise Undefined(str(pole)) from pole
 
 
 def number_context() -> Any:
@@ -46,9 +71,11 @@ def call_function(name: str, arguments: list[Value]) -> Value:
     """Return the value of a function of one or more numbers; raise `NotEvaluated` for a function not known here."""
     if name in _EXACT_FUNCTIONS:
         return _EXACT_FUNCTIONS[name](arguments)
-    if len(arguments) != 1 or name not in _MPMATH_NAMES:
+    if len(arguments) != 1 or name not in (*_MPMATH_NAMES, "cis"):
         raise NotEvaluated(f"{name} is not computed")
     argument = inexact(arguments[0])
+    if name == "cis":
+        return _compute(number_context().expj, argument)
     if abs(argument) > (MAX_MAGNITUDE_BITS if name == "exp" else MAX_ANGLE):
         raise Refused(f"{name} of a number that is too large")
     if argument == 0 and name in _AT_ZERO:
@@ -56,7 +83,7 @@ def call_function(name: str, arguments: list[Value]) -> Value:
         if exact is None:
             raise Undefined(f"{name} 0")
         return Fraction(exact)
-    return getattr(number_context(), _MPMATH_NAMES[name])(argument)
+    return _compute(getattr(number_context(), _MPMATH_NAMES[name]), argument)
 
 
 def logarithm(argument: Value, base: Value | None) -> Value:
@@ -65,10 +92,10 @@ def logarithm(argument: Value, base: Value | None) -> Value:
     if argument == 0:
         raise Undefined("the logarithm of zero")
     if base is None:
-        return context.ln(inexact(argument))
+        return _compute(context.ln, inexact(argument))
     if base in (0, 1):
         raise Undefined("a logarithm to the base 0 or 1")
-    value = context.ln(inexact(argument)) / context.ln(inexact(base))
+    value = _compute(context.ln, inexact(argument)) / _compute(context.ln, inexact(base))
     if isinstance(argument, Fraction) and isinstance(base, Fraction) and base > 0:
         nearest = int(context.nint(value.real))
         if abs(nearest) * base.numerator.bit_length() <= MAX_EXACT_BITS and base**nearest == argument:
@@ -96,7 +123,7 @@ def power(base: Value, exponent: Value) -> Value:
     base, exponent = inexact(base), inexact(exponent)
     if abs(exponent) * max(1, abs(context.mag(base))) > MAX_MAGNITUDE_BITS:
         raise Refused("a power that is too large")
-    return context.power(base, exponent)
+    return _compute(context.power, base, exponent)
 
 
 def root(radicand: Value, degree: Value) -> Value:
@@ -104,7 +131,7 @@ def root(radicand: Value, degree: Value) -> Value:
     if degree == 0:
         raise Undefined("a root of degree 0")
     if degree == 2 and not isinstance(radicand, Fraction):
-        return number_context().sqrt(radicand)
+        return _compute(number_context().sqrt, radicand)
     return power(radicand, 1 / degree)
 
 
@@ -115,10 +142,11 @@ def factorial(number: Value, step: int) -> Value:
             raise Undefined("the factorial of a negative number")
         if number > MAX_FACTORIAL:
             raise Refused(f"a factorial above {MAX_FACTORIAL}!")
+        spend(int(number) // 20)
         return Fraction(math.prod(range(int(number), 0, -step)))
     if step == 2 or abs(inexact(number)) > MAX_FACTORIAL:
         raise Refused("a factorial that is not computed")
-    return number_context().gamma(inexact(number) + 1)
+    return _compute(number_context().gamma, inexact(number) + 1, work=_WORK_OF_GAMMA)
 
 
 def binomial(above: Value, below: Value) -> Value:
@@ -127,7 +155,7 @@ def binomial(above: Value, below: Value) -> Value:
         raise Refused("a binomial coefficient that is not computed")
     if isinstance(above, Fraction) and isinstance(below, Fraction) and above.denominator == below.denominator == 1 and above >= 0:
         return Fraction(math.comb(int(above), int(below)) if below >= 0 else 0)
-    return number_context().binomial(inexact(above), inexact(below))
+    return _compute(number_context().binomial, inexact(above), inexact(below), work=3 * _WORK_OF_GAMMA)
 
 
 def _exact_power(base: Fraction, exponent: Fraction) -> Fraction | None:

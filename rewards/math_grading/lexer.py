@@ -28,7 +28,7 @@ class Token:
 FUNCTIONS = frozenset(
     (
         "sin cos tan cot sec csc sinh cosh tanh coth arcsin arccos arctan arccot arcsec arccsc arsinh arcosh artanh "
-        "asin acos atan ln log lg exp sqrt abs gcd lcm max min floor ceil re im arg det"
+        "asin acos atan ln log lg exp sqrt abs gcd lcm max min floor ceil re im arg det cis"
     ).split()
 )
 _FUNCTION_SPELLINGS = {
@@ -47,7 +47,9 @@ _OPERATORS = {
     "rceil": "rceil", "frac": "frac", "binom": "binom", "degree": "deg", "mid": "mid", "sum": "sum", "prod": "prod",
     "overline": "overline", "bar": "overline", "equiv": "equiv", "choose": "choose", "over": "over", "ldots": "ldots",
     "simeq": "approx", "sim": "approx", "cong": "equiv",
-    "bmod": "mod", "mod": "mod", "pmod": "pmod", "cap": "cap", "setminus": "setminus", "hline": "hline", "dot": "overline",
+    "bmod": "mod", "mod": "mod", "pmod": "pmod", "notin": "notin",
+    "subset": "subset", "subseteq": "subseteq", "parallel": "parallel", "perp": "perp", "to": "to", "rightarrow": "to",
+    "Rightarrow": "to", "implies": "to", "cr": r"\\", "cap": "cap", "setminus": "setminus", "hline": "hline", "dot": "overline",
 }  # fmt: skip
 _NOT_EVALUATED = frozenset(("int iint iiint oint lim partial nabla limsup liminf sup inf").split())
 _ACCENTS = frozenset(("vec hat tilde ddot overrightarrow widehat widetilde mathcal mathfrak mathscr").split())
@@ -126,7 +128,7 @@ def _read(kind: str, value: str, before: list[Token], *, has_subscript: bool) ->
 
 def _is_one_number(text: str, depth: int, commas: Commas) -> bool:
     groups = text.partition(".")[0].split(",")
-    if len(groups[0]) > 1 and groups[0][0] == "0":
+    if groups[0][0] == "0":
         return False
     # Within brackets a comma separates, unless a group such as "050" cannot stand alone.
     in_brackets = depth > 0 and all(group[0] != "0" for group in groups[1:])
@@ -161,7 +163,7 @@ def _read_word(word: str) -> Token:
     folded = word.casefold()
     if folded in SCALES:
         return Token("scale", SCALES[folded])
-    if folded in ("infinity", "infty", "positive infinity"):
+    if folded in ("infinity", "infty", "positive infinity", "inf", "oo"):
         return Token("sym", "inf")
     if folded == "pi":
         return Token("sym", "pi")
@@ -174,12 +176,16 @@ def _read_letters(letters: str, before: list[Token]) -> list[Token]:
     """A run of letters: a function, a known word, a product of at most three variables, or a word."""
     spelling = _FUNCTION_SPELLINGS.get(letters, letters)
     previous = before[-1].kind if before else ""
+    if before and before[-1].value in ("}", ")", "pi"):
+        previous = "num"
     if (letters in BARE_UNITS and previous == "num") or (previous == "text" and letters not in ("and", "or")):
         return [Token("text", letters)]
     if spelling in FUNCTIONS:
         return [Token("func", spelling)]
     if letters in ("and", "or"):
         return [Token("and", letters)]
+    if letters in ("inf", "oo"):
+        return [Token("sym", "inf")]
     if len(letters) == 1:
         return [Token("sym", letters)]
     if letters in _GREEK:

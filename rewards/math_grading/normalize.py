@@ -3,6 +3,8 @@
 import re
 import unicodedata
 
+from rewards.math_grading.extraction import without_lead_in
+
 MAX_CHARS = 1000
 MAX_DEPTH = 30
 """Levels of brackets; a fair answer has fewer than 10, and each level costs a reader a few stack frames."""
@@ -100,7 +102,10 @@ _RAISED = re.compile(f"[{_SUPERSCRIPTS}]+")
 _LOWERED = re.compile(f"[{_SUBSCRIPTS}]+")
 _FULL_WIDTH = re.compile("[\uff01-\uff5e\U0001d400-\U0001d7ff]")  # also the mathematical alphabets: 𝑥, 𝟒𝟐
 _DROPPED = re.compile(
-    r"\\(?:left|right|[bB]ig+[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|mathstrut|strut|bf|rm|it|tiny|large)(?![A-Za-z])\s*\.?"
+    r"\\(?:left|right)(?![A-Za-z])(?:\s*\.)?"
+    r"|\\(?:[bB]ig+[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|mathstrut|strut|bf|rm|it|tiny|small|[lL]arge|LARGE"
+    r"|huge|therefore|because)(?![A-Za-z])"
+    r"|\\(?:text)?color\s*\{[A-Za-z]+\}"
     r"|\\(?:hspace|vspace|phantom|hphantom|vphantom|label|tag)\*?\s*\{[^{}]*\}"
 )
 _SPACED_THOUSANDS = re.compile(r"(?<=[0-9])(?:\{,\}|,\s*\\!|\\[,!:;]|\\ |~|\{,\s\})\s*(?=[0-9]{3}(?![0-9]))")
@@ -149,7 +154,26 @@ _COMMANDS = {
 }
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _MATH_DELIMITERS = re.compile(r"(?<!\\)\\[()\[\]]")
-_TIMES_TEN = re.compile(r"(?<=[0-9])\s*[xX]\s*10\s*\^")  # 1.5 x 10^3, as it is typed without LaTeX
+_TEXT_LEAD_IN = re.compile(
+    r"^\\text\s*\{\s*(?:so\s+)?(?:the\s+)?(?:final\s+)?(?:answer|total)\s*(?:is)?\s*:?\s*\}\s*", re.IGNORECASE
+)
+# (what must be there, pattern, how the parser knows it)
+_OTHER_SPELLINGS = (
+    ("10", re.compile(r"(?<=[0-9])\s*[xX]\s*10\s*\^"), r"\\times 10^"),  # 1.5 x 10^3, as it is typed without LaTeX
+    ("text", re.compile(r"\\text\s*\{[\s.,;]*\}\s*$"), ""),
+    ("U", re.compile(r"\)\s*U\s*(?=[(\[])"), r") \\cup "),
+    ("bb", re.compile(r"\\(?:mathbb|Bbb)\s*R(?![A-Za-z])|\\Bbb\s*\{R\}"), r"\\mathbb{R}"),
+    ("{", re.compile(r"([(\[]|\\\{)\s*\{([^{}]*,[^{}]*)\}\s*([)\]]|\\\})"), r"\1\2\3"),  # ( {1,2} )
+    ("]", re.compile(r"^\]([^\[\],]+),([^\[\],]+)\[$"), r"(\1,\2)"),  # French intervals
+    ("[", re.compile(r"^\[([^\[\],]+),([^\[\],]+)\[$"), r"[\1,\2)"),
+    ("]", re.compile(r"^\]([^\[\],]+),([^\[\],]+)\]$"), r"(\1,\2]"),
+    ("C", re.compile(r"(?<![A-Za-z])C\s*\(\s*([0-9]+)\s*,\s*([0-9]+)\s*\)"), r"\\binom{\1}{\2}"),
+    ("C_", re.compile(r"(?:\{\})?_\{?([0-9]+)\}?\s*C_\{?([0-9]+)\}?"), r"\\binom{\1}{\2}"),
+    ("C_", re.compile(r"(?<![A-Za-z])C_\{?([0-9]+)\}?\^\{?([0-9]+)\}?"), r"\\binom{\1}{\2}"),
+    ("^", re.compile(r"(?<=[0-9])\^\s*\{?\s*(?:o|\\text\s*\{o\})\s*\}?$"), r"\\degree "),
+    ("degree", re.compile(r"\\degree\s*(?:\\(?:text|mathrm)\s*)?\{?\s*([CF])\}?$"), r"\\text{ degree \1}"),
+    ("^", re.compile(r"([)\]]|\\end\{[a-z]*matrix\})\s*\^\s*\{?\s*(?:T|\\top|\\mathsf\{T\})\s*\}?$"), r"\1"),
+)
 _ROW_SPACING = re.compile(r"\\\\\s*\[[0-9.]+\s*[a-z]{2}\]")
 _DOLLAR = re.compile(r"\\?\$\s*(?=[0-9.])")
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{(.*)\}", re.DOTALL)
@@ -173,20 +197,34 @@ def normalize(text: str) -> str:
     if any(not character.isprintable() and character not in " \t\r\n" for character in text):
         raise Refused("has characters that cannot be printed")
     text = text.strip()
+    text = _unwrapped(text)
+    if "\\" in text:
+        text = _DROPPED.sub(" ", text)
+        text = _MATH_DELIMITERS.sub(" ", _ROW_SPACING.sub(r"\\\\", text))
+    if "$" in text:
+        text = _without_dollars(text)
+    if "\\" in text or "~" in text or "{,}" in text:
+        text = _SPACED_THOUSANDS.sub("", text)
+        text = _DEGREE.sub(r"\\degree ", text)
+        text = _SPACING.sub(" ", text).rstrip("\\ \t\n")
+        text = _COMMAND.sub(lambda match: _COMMANDS.get(match[0], match[0]), text)
+    text = text.strip()
+    for needle, pattern, written in _OTHER_SPELLINGS:
+        if needle in text:
+            text = pattern.sub(written, text)
+    text = re.sub(r"^(?::|\\(?:Rightarrow|implies|Longrightarrow|to)(?![A-Za-z]))\s*", "", text.strip())
+    text = without_lead_in(_TEXT_LEAD_IN.sub("", text))
+    return _without_final_punctuation(_unwrapped(_without_final_punctuation(text)))
+
+
+def _unwrapped(text: str) -> str:
+    """Take off what stands around all of it: \\text{...}, \\boxed{...}, **...**."""
     for _ in range(MAX_DEPTH):
         wrapped = _WRAPPED.fullmatch(text) or _BOXED.fullmatch(text)
         if wrapped is None:
             break
         text = wrapped[wrapped.lastindex or 0].strip()
-    text = _DROPPED.sub(" ", text)
-    text = _MATH_DELIMITERS.sub(" ", _ROW_SPACING.sub(r"\\\\", text))
-    text = _without_dollars(text)
-    text = _SPACED_THOUSANDS.sub("", text)
-    text = _DEGREE.sub(r"\\degree ", text)
-    text = _TIMES_TEN.sub(r"\\times 10^", text)
-    text = _SPACING.sub(" ", text).rstrip("\\ \t\n")
-    text = _COMMAND.sub(lambda match: _COMMANDS.get(match[0], match[0]), text)
-    return _without_final_punctuation(text.strip())
+    return text
 
 
 def _to_ascii_notation(text: str) -> str:
@@ -209,6 +247,6 @@ def _without_dollars(text: str) -> str:
 
 
 def _without_final_punctuation(text: str) -> str:
-    stripped = text.rstrip(".,;:!? \t\n") if not text.endswith(("...", "!")) else text
+    stripped = text.rstrip(".,;:? \t\n") if not text.endswith("...") else text
     # 5! is a factorial and 3. a number with a full stop; a text of nothing but punctuation stays as it is.
     return stripped or text

@@ -26,7 +26,10 @@ def read_number(text: str) -> Number:
     significant = len((whole + decimals).lstrip("0"))
     value = Fraction(int(whole + decimals or "0"), 10 ** len(decimals))
     if exponent:
-        return Number(value * Fraction(10) ** int(exponent))
+        shift = int(exponent)
+        is_decimal = bool(decimals) and len(decimals) > shift
+        value *= Fraction(10) ** shift
+        return Number(value, decimals=len(decimals) - shift if is_decimal else None, significant=significant)
     return Number(value, decimals=len(decimals) if point and decimals else None, significant=significant)
 
 

@@ -13,7 +13,28 @@ from rewards.math_grading.lexer import NotEvaluated, Unreadable
 from rewards.math_grading.token_stream import END
 from rewards.math_grading.tree import Based, Call, Group, Node, Number, Relation, Symbol
 
-_RELATIONS = frozenset(("=", "<", ">", "<=", ">=", "!=", "in", "approx", "equiv", ":"))
+_RELATIONS = frozenset(
+    (
+        "=",
+        "<",
+        ">",
+        "<=",
+        ">=",
+        "!=",
+        "in",
+        "approx",
+        "equiv",
+        ":",
+        "mid",
+        "notin",
+        "subset",
+        "subseteq",
+        "parallel",
+        "perp",
+        "to",
+    )
+)
+_SEPARATORS = (",", ";", r"\\", "&")
 _MATRICES = frozenset(("pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array", "vmatrix", "Vmatrix"))
 
 
@@ -36,8 +57,8 @@ class Parser(ExpressionParser):
         """Read items up to the end or to a closing bracket (not consumed); one item is itself."""
         items = [self._relation()]
         separators = set()
-        while self._is(",", ";") or self._token.kind == "and":
-            while self._is(",", ";") or self._token.kind == "and":
+        while self._is(*_SEPARATORS) or self._token.kind == "and":
+            while self._is(*_SEPARATORS) or self._token.kind == "and":
                 separators.add(self._next().value)
             if self._token is END or (closing and self._is(closing)):
                 raise Unreadable("a list ends in a separator")
@@ -51,7 +72,7 @@ class Parser(ExpressionParser):
         sides = [self._sets()]
         ops: list[str] = []
         while self._token.kind == "op" and self._token.value in _RELATIONS:
-            if self._token.value == ":" and self._colon_separates:
+            if self._token.value in (":", "mid") and self._colon_separates:
                 break
             ops.append(str(self._next().value))
             sides.append(self._sets())
@@ -67,7 +88,10 @@ class Parser(ExpressionParser):
         node = self._sum()
         while self._is("cup", "cap", "setminus"):
             kind = {"cup": "union"}.get(str(self._token.value), str(self._next().value))
-            node = Group(kind, (node, self._sum()))
+            before = node.items if isinstance(node, Group) and node.kind == kind == "union" else (node,)
+            node = Group(kind, (*before, self._sum()))
+        if self._take("over"):
+            return Call("/", (node, self._sum()))
         return node
 
     def _bracket(self, opening: str) -> Node:
@@ -81,10 +105,10 @@ class Parser(ExpressionParser):
         inner = self._list(closing=None)
         if opening == r"\{" and self._is("|", "mid", ":"):
             self._next()
-            inner = self._list(closing=None)
+            condition = self._list(closing=None)
             self._expect(*closings)
             self._bars, self._colon_separates = bars, colon
-            return inner if isinstance(inner, Relation | Group) else Group("{}", (inner,))
+            return _built(inner, condition)
         closing = self._expect(*closings)
         self._bars, self._colon_separates = bars, colon
         items = inner.items if isinstance(inner, Group) and inner.kind in ("list", "or") else (inner,)
@@ -133,3 +157,13 @@ class Parser(ExpressionParser):
         if not (isinstance(start, Relation) and start.ops == ("=",) and isinstance(start.sides[0], Symbol)):
             raise Unreadable(f"\\{kind} needs a lower limit such as k=1")
         return Call(kind, (start.sides[0], start.sides[1], end, self._product()))
+
+
+def _built(element: Node, condition: Node) -> Node:
+    """{x | condition on x} is the condition, which canonical() turns into a set; any other builder stays as it is."""
+    if isinstance(element, Relation) and element.ops == ("in",) and element.sides[1] == Symbol("reals"):
+        element = element.sides[0]
+    is_about_it = isinstance(condition, Relation) and element in condition.sides
+    if isinstance(element, Symbol) and (is_about_it or (isinstance(condition, Group) and condition.kind in ("list", "or"))):
+        return condition
+    return Group("builder", (element, condition))

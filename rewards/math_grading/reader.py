@@ -8,7 +8,7 @@ from rewards.math_grading.lexer import Commas, NotEvaluated, Token, Unreadable, 
 from rewards.math_grading.normalize import Refused
 from rewards.math_grading.parser import Parser
 from rewards.math_grading.tree import Group, Node, Number, Quantity, Words
-from rewards.math_grading.words import fold, read_number_words, read_unit
+from rewards.math_grading.words import fold, may_be_part_of_a_name, read_number_words, read_unit
 
 MAX_TOKENS = 400
 """More is no final answer; it also bounds how deep a tree can be."""
@@ -18,7 +18,11 @@ _WORD = re.compile(r"[A-Za-z]{2}")
 _LIST_OF_WORDS = re.compile(r"[,;&]|\band\b|\bor\b", re.IGNORECASE)
 _BARE_BRACES = re.compile(r"^\{([^{}]*,[^{}]*)\}$")
 _ANGLE_BRACKETS = re.compile(r"^<([^<>=]*,[^<>=]*)>$")
-_NAMED_EVENT = re.compile(r"^(?:\\?Pr|P|E|Var|\\mathbb\{[PE]\})\s*[(\[][^()\[\]=]*[)\]]\s*=")
+# P(A) = ..., |AB| = ..., [ABC] = ..., f^{-1}(3) = ..., m\angle ABC = ...: names, not expressions to be solved for.
+_NAMED_EVENT = re.compile(
+    r"^(?:(?:\\?Pr|P|E|Var|\\mathbb\{[PE]\})\s*[(\[][^()\[\]=]*[)\]]|\|\s*[A-Z]{1,3}\s*\||\[\s*[A-Z]{2,6}\s*\]"
+    r"|f\s*\^\{?-1\}?\s*\([^()=]*\)|m\s*\\angle\s*[A-Z]{1,3})\s*="
+)
 # "xy" is a product and equal to "yx"; "no" is a word and not equal to "on".
 _PRODUCT_OF_VARIABLES = re.compile(r"[xyz]{2,3}|[abc]{2,3}|[a-z]{2}")
 _SHORT_WORDS = frozenset(("no on is it of or if in at as an am do go he me we be by my so to up us ok hi").split())
@@ -64,6 +68,8 @@ def _is_prose(text: str) -> bool:
         or (_PRODUCT_OF_VARIABLES.fullmatch(text) and text not in _SHORT_WORDS)
     ):
         return False
+    if all(len(part) == 1 for part in _LIST_OF_WORDS.sub(" ", text).split()):
+        return False  # A and C
     try:
         tokens, _ = tokenize(text)
     except Unreadable:
@@ -88,6 +94,8 @@ def _named_left_side(tokens: list[Token]) -> list[Token]:
     left = tokens[:equals]
     if not left or any(token.kind not in ("text", "sym") for token in left):
         return tokens
+    if not all(may_be_part_of_a_name(word) for token in left for word in str(token.value).split()):
+        return tokens  # \\text{not} = 72
     if left[0].kind != "text" and not (len(left) > 1 and all(str(token.value).isupper() for token in left)):
         return tokens
     return [Token("sym", " ".join(str(token.value) for token in left)), *tokens[equals:]]

@@ -1,5 +1,8 @@
 """One shape for each meaning, before two answers are compared: plus-minus spelt out, inequalities as intervals."""
 
+from collections.abc import Iterator
+
+from rewards.math_grading.determinant import determinant
 from rewards.math_grading.evaluate import symbols_of
 from rewards.math_grading.lexer import Unreadable
 from rewards.math_grading.normalize import Refused
@@ -13,6 +16,7 @@ MINUS_INFINITY = Call("neg", (INFINITY,))
 MAX_ITEMS = 60
 """Of a list after plus-minus is spelt out."""
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_INTERVALS = ("()", "[]", "(]", "[)")
 _VECTORS = ("()", "<>", "matrix", "row")
 
 
@@ -34,7 +38,7 @@ def canonical(node: Node) -> Node:
         if len(both) > 1:
             return Group("list", tuple(canonical(each) for each in both))
     if isinstance(node, Call):
-        return _distribute(node)
+        return _set_difference(node) or _point(node) or _distribute(node)
     if isinstance(node, Relation):
         return _canonical_relation(node)
     if isinstance(node, Group):
@@ -45,10 +49,17 @@ def canonical(node: Node) -> Node:
 def assigned(node: Node) -> tuple[str, Node] | None:
     """Return (name, value) of `x = 5`, `f(x) = 5` and `x in {1, 2}`; None for anything else."""
     if isinstance(node, Relation) and node.ops in (("=",), ("in",)):
-        name = name_of(node.sides[0])
-        if name is not None:
-            return name, node.sides[1]
+        name, value = name_of(node.sides[0]), node.sides[1]
+        is_value = node.ops == ("=",) or isinstance(value, Group)
+        if name is not None and is_value and node.sides[0] not in _nodes(value):  # x = 2x+1 is an equation
+            return name, value
     return None
+
+
+def _nodes(node: Node) -> Iterator[Node]:
+    yield node
+    for part in parts_of(node):
+        yield from _nodes(part)
 
 
 def name_of(node: Node) -> str | None:
@@ -91,6 +102,20 @@ def _with_sign(node: Node, *, upper: bool) -> Node:
     if isinstance(node, Relation):
         return Relation(node.ops, tuple(_with_sign(side, upper=upper) for side in node.sides))
     return node
+
+
+def _set_difference(node: Call) -> Node | None:
+    """R - {1} is R without 1."""
+    if node.op != "-" or not all(isinstance(part, Group) or part == Symbol("reals") for part in node.args):
+        return None
+    return canonical(Group("setminus", node.args))
+
+
+def _point(node: Call) -> Node | None:
+    """A(1, 2) is the point (1, 2)."""
+    name, value = node.args if node.op == "apply" else (None, None)
+    is_point = isinstance(value, Group) and value.kind == "()" and isinstance(name, Symbol) and name.name.isupper()
+    return canonical(value) if is_point and value is not None else None
 
 
 def _distribute(node: Call) -> Node:
@@ -189,6 +214,12 @@ def _canonical_group(node: Group) -> Node:
         combined = _combined_inequalities(items, is_or=kind == "or")
         if combined is not None:
             return combined
+        if (
+            kind == "or"
+            and all(isinstance(item, Group) and item.kind in _INTERVALS for item in items)
+            and any(map(_is_interval, items))
+        ):
+            return Group("union", items)
         kind = "list"
     if kind == "union":
         items = _flattened(items, ("union",))
@@ -196,6 +227,8 @@ def _canonical_group(node: Group) -> Node:
             return Group("{}", tuple(element for item in items if isinstance(item, Group) for element in item.items))
     if kind == "{}":
         items = _flattened(items, ("list",))
+    if kind == "det":
+        return determinant(items) or Group(kind, items)
     if len(items) > MAX_ITEMS:
         raise Refused(f"more than {MAX_ITEMS} items")
     if kind in ("list", "union") and len(items) == 1:
@@ -210,6 +243,15 @@ def _canonical_brackets(kind: str, items: tuple[Node, ...]) -> Group:
     if kind == "[]" and items and all(isinstance(item, Group) and item.kind in ("[]", "row") for item in items):
         return Group("matrix", tuple(Group("row", item.items) for item in items if isinstance(item, Group)))
     return Group("()" if kind == "<>" else kind, items)
+
+
+def _is_pair(node: Node) -> bool:
+    return isinstance(node, Group) and node.kind in _INTERVALS
+
+
+def _is_interval(node: Node) -> bool:
+    """Whether a pair can be no point: it is closed on a side, or reaches infinity."""
+    return isinstance(node, Group) and (node.kind != "()" or INFINITY in node.items or MINUS_INFINITY in node.items)
 
 
 def _combined_inequalities(items: tuple[Node, ...], *, is_or: bool) -> Node | None:

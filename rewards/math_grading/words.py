@@ -43,7 +43,7 @@ _UNIT_SPELLINGS = {
 _CANONICAL = {spelling: unit for unit, spellings in _UNIT_SPELLINGS.items() for spelling in (unit, *spellings.split())}
 BARE_UNITS = frozenset(
     (
-        "cm mm km kg mg ft yd mi lb lbs oz ml mL mph kph kmh cms kms hr hrs sec secs mins yr yrs in min day days hour "
+        "cm mm km kg mg sq cu ft yd mi lb lbs oz ml mL mph kph kmh cms kms hr hrs sec secs mins yr yrs in min day days hour "
         "hours usd USD Hz kJ kW MHz GHz nm eV MeV rad deg cents mol atm Pa kPa"
     ).split()
 )
@@ -73,13 +73,16 @@ _TENS = {
 _NEVER_IN_A_UNIT = frozenset(
     (
         "or and not no nor is isnt it its are was be been am but if then else when while unless wrong right correct "
-        "incorrect false true maybe perhaps possibly probably likely either neither both any all none some than less "
-        "more fewer greater most least about approximately approx around almost nearly roughly under over above below "
-        "between up down to from plus minus times divided multiplied by root square squared cube cubed factorial choose "
-        "mod modulo base remainder pi e half halves third thirds quarter quarters fourth fourths fifth fifths tenth "
-        "tenths hundredth hundredths thousandth thousandths power negative positive answer value solution cannot cant "
-        "dont doesnt wont because since so therefore thus hence wait actually instead rather also same other another i "
-        "we you think guess believe sure unsure unknown infinity infinite"
+        "incorrect false true maybe perhaps possibly probably likely either neither both any all none some than less more "
+        "fewer greater most least about approximately approx around almost nearly roughly under over above below between "
+        "up down to from plus minus times divided multiplied by root square squared cube cubed factorial choose mod "
+        "modulo base remainder pi e half halves third thirds quarter quarters fourth fourths fifth fifths tenth tenths "
+        "hundredth hundredths thousandth thousandths power negative positive answer value solution cannot cant dont "
+        "doesnt wont because since so therefore thus hence wait actually invalid excluding excluded never nope bad hmm "
+        "rejected denied fails otherwise alternatively too high small rounded versus vs rest nothing pair pairs score "
+        "gross ppm permille percentile double doubled triple tripled twice opposite inverse inverted reciprocal imaginary "
+        "tau phi lakh crore bn mn mil kilo tens anything whatever something except instead rather also same other another "
+        "i we you think guess believe sure unsure unknown infinity infinite"
     ).split()
 )
 _MAX_UNIT_WORDS = 4
@@ -107,9 +110,11 @@ def read_unit(text: str) -> str | None:
         folded = name.casefold()
         if folded in ("square", "sq", "cubic", "cu") and len(words) > 1:
             power = "^2" if folded in ("square", "sq") else "^3"
+        elif folded in ("squared", "cubed") and parts and parts[-1] != "/":  # cm squared; "5 squared" has no unit
+            parts[-1] += "^2" if folded == "squared" else "^3"
         elif folded == "/":
             parts.append("/")
-        elif not name.isalpha() or folded in _NEVER_IN_A_UNIT or folded in SCALES or folded in NUMBER_WORDS:
+        elif not name.isalpha() or not may_be_part_of_a_name(folded) or folded in NUMBER_WORDS:
             return None
         else:
             if folded in _COMPOUND:
@@ -120,12 +125,22 @@ def read_unit(text: str) -> str | None:
     return " ".join(parts).replace(" / ", "/") if parts and not power and parts[-1] != "/" else None
 
 
+def may_be_part_of_a_name(word: str) -> bool:
+    """Whether a word beside a number leaves the number as it is: no negation, scale, condition or arithmetic."""
+    folded = word.casefold()
+    return folded not in _NEVER_IN_A_UNIT and folded.removesuffix("s") not in SCALES and folded != "dozens"
+
+
 def read_number_words(words: str) -> int | None:
     """Return the number that a folded text says, up to ninety-nine thousand; None when it is none.
 
     >>> read_number_words("forty two"), read_number_words("two hundred"), read_number_words("two three")
     (42, 200, None)
     """
+    sign, _, positive = words.partition(" ")
+    if sign in ("minus", "negative"):
+        number = read_number_words(positive)
+        return None if number is None else -number
     total, rest = 0, words.split()
     for scale in ("thousand", "hundred"):
         if scale in rest:
