@@ -35,8 +35,8 @@ lint:
 	.venv/bin/mypy
 
 fast-test:
-	# One thread: the models are tiny, and the threads of two jobs on two cores wait for each other.
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow and not ray" -q $(ARGS)
+	# Two processes of one thread: many tests wait, and the models are tiny.
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow and not ray" -q -n 2 $(ARGS)
 
 lock: ## rebuild requirements/*.lock from the .in files; ARGS=--upgrade takes newer versions
 	PYTHON="$(PYTHON)" requirements/lock.sh $(ARGS)
