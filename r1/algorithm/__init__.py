@@ -1,22 +1,36 @@
 """The algorithm's parts by name. A new one is one function and one line here."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
-import torch
+from r1.algorithm import advantages, aggregation, importance, kl, losses
 
-from r1.algorithm import advantages, aggregation, kl, losses
-
-ADVANTAGES: Mapping[str, Callable[[Sequence[Sequence[float | None]]], list[list[float]]]] = {
+ADVANTAGES: Mapping[str, advantages.Advantage] = {
     "grpo": advantages.grpo,
+    "dr_grpo": advantages.dr_grpo,
+    "rloo": advantages.rloo,
+    "reinforce_pp_baseline": advantages.reinforce_pp_baseline,
+    "none": advantages.none,
 }
 LOSSES: Mapping[str, losses.Loss] = {
     "clip": losses.clip,
+    "gspo": losses.gspo,
+    "cispo": losses.cispo,
+    "reinforce": losses.reinforce,
 }
 AGGREGATIONS: Mapping[str, aggregation.TokenWeights] = {
     "sequence_mean": aggregation.sequence_mean,
     "token_mean": aggregation.token_mean,
     "constant": aggregation.constant,
 }
-KL_ESTIMATORS: Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+KL_ESTIMATORS: Mapping[str, kl.KlEstimator] = {
+    "k1": kl.k1,
+    "k2": kl.k2,
     "k3": kl.k3,
+}
+CORRECTIONS: Mapping[str, importance.Correction] = {
+    "none": importance.none,
+    "token_truncate": importance.token_truncate,
+    "sequence_truncate": importance.sequence_truncate,
+    "token_mask": importance.token_mask,
+    "sequence_mask": importance.sequence_mask,
 }

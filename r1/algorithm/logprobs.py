@@ -1,5 +1,7 @@
 """Token log-probabilities from hidden states, without ever holding the logits of a whole micro-batch."""
 
+from collections.abc import Callable
+
 import torch
 from torch.utils.checkpoint import checkpoint
 
@@ -8,26 +10,42 @@ CHUNK_TOKENS = 1024
 
 
 def token_logprobs(
-    hidden_ND: torch.Tensor, head_weight_VD: torch.Tensor, labels_N: torch.Tensor, temperature: float
+    hidden_ND: torch.Tensor,
+    logits_of: Callable[[torch.Tensor], torch.Tensor],
+    labels_N: torch.Tensor,
+    temperature: float,
+    *,
+    entropy_gradient: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """log softmax(h W^T / temperature)[label] for N tokens; also the entropy of each distribution.
+    """log softmax(logits / temperature)[label] for N tokens; also the entropy of each distribution.
 
     hidden_ND: last hidden states of the positions that predict the labels, [N, D].
-    head_weight_VD: output embedding, [V, D].
+    logits_of: the model's way from hidden states [N, D] to logits [N, V], float32: the output head, and what a family does
+        behind it (r1/policy_model.py).
     labels_N: token ids, [N] int64.
     temperature: the sampling temperature; the engine samples from softmax(logits / T), so its log-probabilities
         and ours agree only if the same T divides here.
-    Returns (logprobs_N, entropies_N), float32; entropies carry no gradient.
+    entropy_gradient: whether the entropies carry a gradient, for a bonus (coefficient x entropy, subtracted from the loss;
+        A3C, arXiv:1602.01783 section 4). It costs about two more tensors of a chunk's size in the backward pass.
+    Returns (logprobs_N, entropies_N), float32. The entropy -sum_v p_v log p_v is that of the distribution that is sampled
+    from, at this temperature. N = 0 is allowed: empty tensors, through which the gradient is 0.
 
     Each chunk's logits are recomputed in the backward pass instead of being kept.
     """
-    if hidden_ND.ndim != 2 or labels_N.shape != hidden_ND.shape[:1] or head_weight_VD.shape[1] != hidden_ND.shape[1]:
-        raise ValueError(f"want [N, D], [V, D], [N]; got {hidden_ND.shape}, {head_weight_VD.shape}, {labels_N.shape}")
+    if hidden_ND.ndim != 2 or labels_N.shape != hidden_ND.shape[:1]:
+        raise ValueError(f"want [N, D], [N]; got {hidden_ND.shape}, {labels_N.shape}")
     logprobs, entropies = [], []
-    for start in range(0, len(labels_N), CHUNK_TOKENS):
+    # At least once: a micro-batch without a token that counts still needs a backward pass, e.g. to meet the other ranks.
+    for start in range(0, max(1, len(labels_N)), CHUNK_TOKENS):
         rows = slice(start, start + CHUNK_TOKENS)
         logprob, entropy = checkpoint(
-            _chunk_logprobs, hidden_ND[rows], head_weight_VD, labels_N[rows], temperature, use_reentrant=False
+            _chunk_logprobs,
+            hidden_ND[rows],
+            logits_of,
+            labels_N[rows],
+            temperature,
+            entropy_gradient,
+            use_reentrant=False,
         )
         logprobs.append(logprob)
         entropies.append(entropy)
@@ -35,10 +53,13 @@ def token_logprobs(
 
 
 def _chunk_logprobs(
-    hidden_ND: torch.Tensor, head_weight_VD: torch.Tensor, labels_N: torch.Tensor, temperature: float
+    hidden_ND: torch.Tensor,
+    logits_of: Callable[[torch.Tensor], torch.Tensor],
+    labels_N: torch.Tensor,
+    temperature: float,
+    entropy_gradient: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    logits_NV = (hidden_ND @ head_weight_VD.T).float() / temperature
-    logprobs_NV = torch.log_softmax(logits_NV, dim=-1)
-    with torch.no_grad():
+    logprobs_NV = torch.log_softmax(logits_of(hidden_ND) / temperature, dim=-1)
+    with torch.set_grad_enabled(entropy_gradient):
         entropies_N = -(logprobs_NV.exp() * logprobs_NV).sum(-1)
     return logprobs_NV.gather(1, labels_N[:, None]).squeeze(1), entropies_N
