@@ -3,13 +3,21 @@
 Shapes: B rows, T columns. Row b holds prompt + completion of one sample; column t predicts labels_BT[b, t].
 """
 
+import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from r1.algorithm.aggregation import BatchCounts
+from r1.algorithm.overlong import keep_finished
 from r1.types import Completion, Prompt, ScoredGroup
+
+MAX_PADDING = 0.1
+"""Share of a micro-batch's cells that may be padding. More, smaller parts cost less than arithmetic on padding: rows are
+sorted by length, so a part ends where the rows become much shorter than its first."""
+MIN_CELLS = 512
+"""A part with fewer cells is not ended for its padding: a forward pass of its own would cost more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,39 +76,77 @@ def make_train_batch(
     num_minibatches: int,
     max_tokens_per_microbatch: int,
     max_completion_tokens: int,
+    num_ranks: int = 1,
+    overlong_filtering: bool = False,
 ) -> TrainBatch:
     """Lay out a step's groups for the learner: one mini-batch per update, each with its share of the groups.
 
     The number of groups must be a multiple of `num_minibatches` (the configuration checks it).
+    num_ranks: every rank gets about as many tokens, and exactly as many micro-batches: ranks meet in each of them.
+    overlong_filtering: truncated completions are left out, see `r1.algorithm.overlong`.
     """
     per_minibatch, rest = divmod(len(groups), num_minibatches)
     assert rest == 0, f"{len(groups)} groups into {num_minibatches} mini-batches"
     minibatches = []
     for start in range(0, len(groups), per_minibatch):
-        rows = [
-            _Row(group.prompt, completion, advantage)
-            for group in groups[start : start + per_minibatch]
-            for completion, advantage in zip(group.completions, group.advantages, strict=True)
-        ]
+        rows = list(_rows(groups[start : start + per_minibatch], overlong_filtering))
         counts = BatchCounts(
             num_sequences=len(rows),
             num_loss_tokens=sum(len(row.completion.token_ids) for row in rows),
             max_completion_tokens=max_completion_tokens,
         )
-        one_rank = tuple(_pad(part) for part in _split(rows, max_tokens_per_microbatch))
-        minibatches.append(MiniBatch(microbatches=(one_rank,), counts=counts))
+        per_rank = [list(_split(part, max_tokens_per_microbatch)) for part in _balance(rows, num_ranks)]
+        num_parts = max(1, *map(len, per_rank))
+        microbatches = tuple(tuple(_pad(part) for part in parts) + (_EMPTY,) * (num_parts - len(parts)) for parts in per_rank)
+        minibatches.append(MiniBatch(microbatches=microbatches, counts=counts))
     return TrainBatch(step=step, policy_version=policy_version, minibatches=tuple(minibatches))
 
 
+def padding_share(minibatch: MiniBatch) -> float:
+    """Return the share of a mini-batch's cells that hold no token.
+
+    >>> padding_share(MiniBatch(microbatches=((_EMPTY,),), counts=BatchCounts(
+    ...     num_sequences=0, num_loss_tokens=0, max_completion_tokens=1)))
+    0.0
+    """
+    masks = [micro.attention_mask_BT for of_rank in minibatch.microbatches for micro in of_rank]
+    return 1 - sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
+
+
+def _rows(groups: Sequence[ScoredGroup], overlong_filtering: bool) -> Iterator[_Row]:
+    for group, keep in zip(groups, keep_finished(groups), strict=True):
+        for completion, advantage, is_finished in zip(group.completions, group.advantages, keep, strict=True):
+            if is_finished or not overlong_filtering:
+                yield _Row(group.prompt, completion, advantage)
+
+
+def _balance(rows: Sequence[_Row], num_ranks: int) -> list[list[_Row]]:
+    """Share the rows out, longest first, each to the rank with the fewest tokens so far (Graham 1969: within 4/3 of the best)."""
+    loads = [(0, rank) for rank in range(num_ranks)]
+    shares: list[list[_Row]] = [[] for _ in range(num_ranks)]
+    for row in sorted(rows, key=lambda row: row.num_columns, reverse=True):
+        load, rank = heapq.heappop(loads)
+        shares[rank].append(row)
+        heapq.heappush(loads, (load + row.num_columns, rank))
+    return shares
+
+
 def _split(rows: Sequence[_Row], max_tokens: int) -> Iterator[list[_Row]]:
-    """Cut the rows, longest first, into parts of at most `max_tokens` cells; a longer row stands alone."""
+    """Cut the rows, longest first, into parts of at most `max_tokens` cells, of which at most a tenth is padding.
+
+    A row that is longer than the budget stands alone.
+    """
     part: list[_Row] = []
+    num_tokens = 0
     for row in sorted(rows, key=lambda row: row.num_columns, reverse=True):
         # Sorted: the first row of a part is its longest and sets the width.
-        if part and (len(part) + 1) * part[0].num_columns > max_tokens:
+        cells = (len(part) + 1) * part[0].num_columns if part else 0
+        is_padded = cells > MIN_CELLS and num_tokens + row.num_columns < (1 - MAX_PADDING) * cells
+        if part and (cells > max_tokens or is_padded):
             yield part
-            part = []
+            part, num_tokens = [], 0
         part.append(row)
+        num_tokens += row.num_columns
     if part:
         yield part
 
@@ -127,3 +173,20 @@ def _pad(rows: Sequence[_Row]) -> MicroBatch:
         rollout_logprobs_BT=rollout_logprobs,
         advantages_BT=advantages,
     )
+
+
+def _empty() -> MicroBatch:
+    """One token that counts nowhere: for a rank that has less to do than the others, but must take part."""
+    nothing = torch.zeros((1, 1))
+    ids, no = nothing.long(), nothing.bool()
+    return MicroBatch(
+        token_ids_BT=ids,
+        labels_BT=ids,
+        attention_mask_BT=~no,
+        loss_mask_BT=no,
+        rollout_logprobs_BT=nothing,
+        advantages_BT=nothing,
+    )
+
+
+_EMPTY = _empty()

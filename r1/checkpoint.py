@@ -49,18 +49,36 @@ def save_checkpoint(run_dir: Path, state: CheckpointState, write_learner: Callab
     return final
 
 
+def remove_old_checkpoints(run_dir: Path, keep_last: int, best_step: int | None) -> None:
+    """Remove all complete checkpoints but the newest `keep_last` and that of `best_step`."""
+    folders = sorted(_complete(run_dir), key=_step_of)
+    for folder in folders[:-keep_last]:
+        if _step_of(folder) != best_step:
+            # Renamed first: one that is cut off while being removed is no checkpoint any more.
+            doomed = folder.rename(folder.with_name(f".partial-{folder.name}"))
+            shutil.rmtree(doomed)
+
+
 def latest_checkpoint(run_dir: Path) -> tuple[Path, CheckpointState]:
     """Return the newest complete checkpoint; a `UserError` where there is none."""
-    folders = [path for path in (run_dir / FOLDER).glob("step-*") if _NAME.fullmatch(path.name) and _is_complete(path)]
+    folders = _complete(run_dir)
     if not folders:
         raise UserError(
             f"option '--resume': {str(run_dir)!r} holds no complete checkpoint; start a new run, with checkpoint.every above 0"
         )
-    newest = max(folders, key=lambda path: int(path.name.removeprefix("step-")))
+    newest = max(folders, key=_step_of)
     try:
         return newest, CheckpointState(**json.loads((newest / "state.json").read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise UserError(f"option '--resume': {str(newest / 'state.json')!r} is damaged ({error}); remove that folder") from error
+
+
+def _complete(run_dir: Path) -> list[Path]:
+    return [path for path in (run_dir / FOLDER).glob("step-*") if _NAME.fullmatch(path.name) and _is_complete(path)]
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
 
 def _is_complete(folder: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from r1.errors import UserError
+from r1.presets import PRESETS
 
 Dtype = Literal["float32", "bfloat16"]
 Count = Annotated[int, Field(ge=1)]
@@ -63,19 +64,32 @@ class RolloutConfig(Section):
     """CPU memory for the key-value cache, GiB."""
     num_threads: Count = 2
     """OpenMP threads of the rollout worker."""
-    deadline_s: PositiveFloat = 600.0
-    """Longest time for starting the engine or for sampling one step, seconds."""
 
 
 class AlgorithmConfig(Section):
+    """`algorithm=dr_grpo` takes a preset of r1.presets instead; `algorithm.preset=dr_grpo` with options beside it."""
+
     advantage: str = "grpo"
+    """A key of r1.algorithm.ADVANTAGES; the next three of LOSSES, AGGREGATIONS and KL_ESTIMATORS."""
     loss: str = "clip"
     aggregation: str = "sequence_mean"
-    clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    clip_high: PositiveFloat = 0.2
     kl_estimator: str = "k3"
     kl_coef: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the KL to the reference policy in the loss; 0 loads no reference model."""
+    reference_every: Annotated[int, Field(ge=0)] = 0
+    """Steps after which the policy becomes the reference policy (R1-Zero: 400); 0: the start stays the reference."""
+    clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    clip_high: PositiveFloat = 0.2
+    dual_clip: Annotated[float, Field(gt=1)] | None = None
+    """Bound on the ratio of tokens with a negative advantage, for the loss `clip`; unset: none."""
+    entropy_coef: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the entropy bonus, which is subtracted from the loss."""
+    correction: str = "none"
+    """A key of r1.algorithm.CORRECTIONS: how the mismatch of engine and learner is made up for."""
+    correction_cap: Annotated[float, Field(ge=1)] = 2.0
+    """Bound on the ratio of both; 2 is TIS's. For `sequence_mask` much nearer to 1."""
+    overlong_filtering: bool = False
+    """Truncated completions leave the loss; their rewards stay in the baseline."""
 
 
 class LearnerConfig(Section):
@@ -84,15 +98,20 @@ class LearnerConfig(Section):
     learning_rate: PositiveFloat
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Optimizer updates over which the learning rate rises linearly from 0."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """After the warm-up: linear and cosine fall to 0 at the end of the run."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_grad_norm: PositiveFloat = 1.0
     minibatches_per_step: Count = 1
     """Optimizer updates per step, each on its share of the step's prompts."""
+    old_logprobs: Literal["recompute", "rollout"] = "recompute"
+    """What the ratio of the loss is taken to: the learner's own log-probabilities before the step, or the engine's."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: a third more arithmetic for a fraction of the memory."""
+    num_ranks: Count = 1
+    """Learner processes that share model and batch (FSDP2): gloo on CPUs, NCCL on GPUs."""
     max_tokens_per_microbatch: Count = 16384
     """Upper bound on rows x longest row, padding included, in one forward pass."""
     num_threads: Count = 2
-    deadline_s: PositiveFloat = 600.0
-    """Longest time for one update or publish, seconds."""
 
 
 class SyncConfig(Section):
@@ -100,8 +119,6 @@ class SyncConfig(Section):
     """off skips the checks of a weight sync; only for showing what they catch."""
     max_logprob_diff: PositiveFloat = 1e-4
     """Bound on mean |old - rollout| log-probability of a step. Measured: 3e-7 in float32, 0.03 in bfloat16."""
-    deadline_s: PositiveFloat = 60.0
-    """Longest time for one phase of a sync, seconds."""
 
 
 class ScoringConfig(Section):
@@ -127,6 +144,8 @@ class EvaluateConfig(Section):
 class CheckpointConfig(Section):
     every: Annotated[int, Field(ge=0)] = 0
     """Steps between checkpoints; 0 saves only at the end."""
+    keep_last: Count = 3
+    """Newest checkpoints that are kept, besides the one with the best held-out accuracy."""
 
 
 class LoggingConfig(Section):
@@ -143,6 +162,8 @@ class RunConfig(Section):
     """Where the run writes; unset: runs/NAME-YYYYMMDD-HHMMSS. It must not exist."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     num_steps: Count
+    deadline_s: PositiveFloat = 600.0
+    """Longest time for any one phase (starting a worker, sampling a step, an update, a part of a weight sync), seconds."""
     model: ModelConfig
     task: TaskConfig
     rollout: RolloutConfig
@@ -179,7 +200,7 @@ def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str,
 def check_config(tree: Mapping[str, Any]) -> RunConfig:
     """Turn a nested mapping into a `RunConfig`; the first broken rule becomes a `UserError`."""
     try:
-        config = RunConfig.model_validate(tree)
+        config = RunConfig.model_validate(_with_preset(tree))
     except ValidationError as error:
         # A misspelt option also makes the right one "missing": name the misspelling first.
         first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
@@ -193,12 +214,26 @@ def check_config(tree: Mapping[str, Any]) -> RunConfig:
     return config
 
 
+def _with_preset(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Spell out `algorithm = "dr_grpo"`, and `preset = "dr_grpo"` in the table `algorithm`."""
+    algorithm = tree.get("algorithm")
+    options = {"preset": algorithm} if isinstance(algorithm, str) else dict(algorithm) if isinstance(algorithm, Mapping) else {}
+    name = options.pop("preset", None)
+    if name is None:
+        return tree
+    if name not in PRESETS:
+        raise UserError(f"option 'algorithm': no preset {name!r}; choose one of {', '.join(PRESETS)}")
+    return {**tree, "algorithm": {**PRESETS[name], **options}}
+
+
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise UserError(f"override {override!r} must look like section.option=value, e.g. learner.learning_rate=1e-4")
     *sections, option = key.strip().split(".")
     for section in sections:
+        if section == "algorithm" and isinstance(tree.get(section), str):
+            tree[section] = {"preset": tree[section]}
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
             raise UserError(f"override {override!r}: {section!r} is an option, not a section; see r1/config.py for all options")

@@ -1,6 +1,8 @@
-"""The learner: model + optimizer, the GRPO update, and the weights that it publishes.
+"""The learner: model + optimizer, the update of a step, and the weights that it publishes.
 
-Knows nothing of Ray: `r1.runtime.learner_group` runs it in an actor, tests run it in the process.
+Knows nothing of Ray: `r1.runtime.learner_group` runs one of these in each rank's actor, tests run them in the process.
+With several ranks each holds a part of the weights (FSDP2) and works on its share of the batch; all must make the same
+calls in the same order.
 """
 
 import math
@@ -11,38 +13,75 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from torch import nn
 
-from r1.algorithm import AGGREGATIONS, KL_ESTIMATORS, LOSSES
-from r1.algorithm.logprobs import token_logprobs
-from r1.algorithm.losses import LossInputs, LossOptions
+from r1.algorithm.importance import effective_share
 from r1.batching import MicroBatch, MiniBatch, TrainBatch
 from r1.config import RunConfig
 from r1.errors import RunError, SyncError
+from r1.learner_state import export, full_optimizer_state, full_state, load_full_optimizer_state, load_full_state
+from r1.policy_loss import microbatch_loss
+from r1.policy_model import label_logprobs, load_model, sync_tensors
+from r1.ranks import join_ranks, whole
+from r1.schedule import learning_rate
 from r1.shm_weights import ShmPublisher
 from r1.types import WeightManifest
 
 MAX_SKIPPED_IN_A_ROW = 3
 """Updates with a non-finite loss or gradient after which the run stops: a single one can be bad luck."""
+MAX_GRAD_NORM = 1.0
+"""Longer gradients are scaled to this norm; what all published recipes here use."""
+
+
+class LabelLogprobs(nn.Module):
+    """A model whose forward pass ends in log-probabilities: sharding gathers its weights around all of it, head included."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, micro: MicroBatch, temperature: float, entropy_gradient: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (log-probabilities, entropies) of the labels, [B, T] each, 0.0 where the loss mask is False."""
+        mask = micro.loss_mask_BT
+        logprobs_N, entropies_N = label_logprobs(
+            self.model,
+            micro.token_ids_BT,
+            micro.labels_BT,
+            mask,
+            temperature,
+            attention_mask_BT=micro.attention_mask_BT,
+            entropy_gradient=entropy_gradient,
+        )
+        zeros = torch.zeros(mask.shape, device=mask.device)
+        return zeros.masked_scatter(mask, logprobs_N), zeros.masked_scatter(mask, entropies_N)
 
 
 class Learner:
     """Holds the policy in float32 and updates it; `policy_version` counts the updates."""
 
-    def __init__(self, config: RunConfig, publish_path: str) -> None:
-        """publish_path: the shared-memory file for `publish_weights`."""
+    def __init__(
+        self, config: RunConfig, publish_path: str, *, rank: int = 0, num_ranks: int = 1, meeting_point: str | None = None
+    ) -> None:
+        """publish_path: the shared-memory file for `publish_weights`. meeting_point: tcp://host:port, for several ranks."""
         # For models with dropout; nothing else here is random.
         torch.manual_seed(config.seed)
         self.config = config
         self.policy_version = 0
         self.num_updates = 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model = self._load_model().train()
-        self.reference = self._load_model().eval().requires_grad_(False) if config.algorithm.kl_coef > 0 else None
+        self.ranks = join_ranks(rank, num_ranks, meeting_point, config.deadline_s)
+        self.model = load_model(config.model.path).to(self.device).train()
+        if config.learner.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.policy = self.ranks.shard(LabelLogprobs(self.model))
+        self.reference: nn.Module | None = None
+        if config.algorithm.kl_coef > 0:
+            reference = load_model(config.model.path).to(self.device).eval().requires_grad_(False)
+            self.reference = self.ranks.shard(LabelLogprobs(reference))
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=config.learner.learning_rate, weight_decay=config.learner.weight_decay
+            self.policy.parameters(), lr=config.learner.learning_rate, weight_decay=config.learner.weight_decay
         )
-        self._publisher = ShmPublisher(publish_path, getattr(torch, config.rollout.dtype))
+        self._publisher = ShmPublisher(publish_path, getattr(torch, config.rollout.dtype)) if self.ranks.is_first else None
         self._skipped_in_a_row = 0
 
     def ready(self) -> int:
@@ -50,7 +89,7 @@ class Learner:
         return os.getpid()
 
     def update(self, batch: TrainBatch) -> dict[str, float]:
-        """Run one optimizer update per mini-batch and return the step's metrics.
+        """Run one optimizer update per mini-batch and return the step's metrics, the same on all ranks.
 
         Refuses (SyncError) to learn from tokens that another policy than this one sampled: mean
         |old - rollout| log-probability must stay under `sync.max_logprob_diff`. The check comes before the
@@ -61,111 +100,122 @@ class Learner:
                 f"step {batch.step}: sampled by version {batch.policy_version}, the learner holds {self.policy_version}"
             )
         old_logprobs: list[list[torch.Tensor]] | None = None
-        if len(batch.minibatches) > 1:  # with one, old equals policy and no extra forward pass is needed
+        # With one mini-batch old equals policy, and no extra forward pass is needed.
+        if len(batch.minibatches) > 1 and self.config.learner.old_logprobs == "recompute":
             old_logprobs = [self._old_logprobs(minibatch) for minibatch in batch.minibatches]
             self._check_mismatch(batch.step, self._mean_mismatch(batch, old_logprobs))
         per_update = []
         for index, minibatch in enumerate(batch.minibatches):
             metrics = self._forward_backward(minibatch, old_logprobs[index] if old_logprobs else None)
-            if old_logprobs is None:
+            if old_logprobs is None and index == 0:
                 self._check_mismatch(batch.step, metrics["mismatch"])
-            metrics |= self._optim_step(batch.step, metrics["loss"])
+            metrics |= self._optim_step(batch.step, metrics["loss"], has_tokens=minibatch.counts.num_loss_tokens > 0)
             per_update.append(metrics)
         self.policy_version += 1
+        every = self.config.algorithm.reference_every
+        if self.reference is not None and every and self.policy_version % every == 0:
+            self.reference.load_state_dict(self.policy.state_dict())
         return _merge(per_update)
 
-    def publish_weights(self) -> WeightManifest:
-        """Write the current weights where the engines read them (cast to the engine's dtype)."""
-        return self._publisher.publish(self.policy_version, self.model.named_parameters())
+    def publish_weights(self) -> WeightManifest | None:
+        """Write the current weights where the engines read them (cast to the engine's dtype); None but on the first rank."""
+        tensors = ((name, whole(tensor)) for name, tensor in sync_tensors(self.model))
+        if self._publisher is None:
+            for _ in tensors:  # gathering takes all ranks
+                pass
+            return None
+        return self._publisher.publish(self.policy_version, tensors)
 
     def save(self, folder: str | Path) -> None:
-        """Write all that `load` needs to go on exactly, and the policy as Hugging Face files in `folder`/hf."""
+        """Write all that `load` needs to go on exactly, on any number of ranks, and the policy in `folder`/hf."""
         folder = Path(folder)
         state = {
             "policy_version": self.policy_version,
             "num_updates": self.num_updates,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "skipped_in_a_row": self._skipped_in_a_row,
+            "rng": torch.get_rng_state(),
+            "model": full_state(self.policy, self.ranks),
+            "reference": full_state(self.reference, self.ranks) if self.reference is not None else None,
+            "optimizer": full_optimizer_state(self.optimizer, self.ranks),
         }
-        torch.save(state, folder / "learner.pt")
+        if self.ranks.is_first:
+            torch.save(state, folder / "learner.pt")
         self.export(folder / "hf")
 
     def load(self, folder: str | Path) -> None:
         """Restore what `save` wrote."""
-        state = torch.load(Path(folder) / "learner.pt", map_location=self.device, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        state = torch.load(Path(folder) / "learner.pt", map_location="cpu", weights_only=True)
+        load_full_state(self.policy, state["model"])
+        if self.reference is not None and state["reference"] is not None:
+            load_full_state(self.reference, state["reference"])
+        load_full_optimizer_state(self.optimizer, state["optimizer"])
         self.policy_version, self.num_updates = state["policy_version"], state["num_updates"]
+        self._skipped_in_a_row = state["skipped_in_a_row"]
+        torch.set_rng_state(state["rng"])
 
     def export(self, folder: str | Path) -> None:
         """Write the policy in the engine's dtype, with its tokenizer, as transformers and vLLM load it."""
-        dtype = getattr(torch, self.config.rollout.dtype)
-        weights = {
-            name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in self.model.state_dict().items()
-        }
-        self.model.config.dtype = dtype
-        self.model.save_pretrained(folder, state_dict=weights)
-        AutoTokenizer.from_pretrained(self.config.model.path).save_pretrained(folder)
+        weights = full_state(self.model, self.ranks)
+        if self.ranks.is_first:
+            export(self.model, weights, getattr(torch, self.config.rollout.dtype), self.config.model.path, Path(folder))
 
     def close(self) -> None:
-        self._publisher.close()
-
-    def _load_model(self) -> Any:
-        model = AutoModelForCausalLM.from_pretrained(self.config.model.path, dtype=torch.float32)
-        return model.to(self.device)
+        if self._publisher is not None:
+            self._publisher.close()
 
     def _forward_backward(self, minibatch: MiniBatch, old_logprobs: list[torch.Tensor] | None) -> dict[str, float]:
         """Accumulate the gradient of a whole mini-batch; return the loss and metrics averaged over its tokens."""
         sums: dict[str, float] = defaultdict(float)
         maxima: dict[str, float] = defaultdict(float)
         for index, micro in enumerate(self._microbatches(minibatch)):
-            policy_BT, entropy_BT = self._logprobs(self.model, micro)
-            if not torch.isfinite(policy_BT).all():
-                raise RunError(
-                    f"policy version {self.policy_version}: the policy's log-probabilities are not finite, its weights have "
-                    "diverged; go on from the last checkpoint with a lower learner.learning_rate"
-                )
-            old_BT = policy_BT.detach() if old_logprobs is None else old_logprobs[index]
-            output = LOSSES[self.config.algorithm.loss](
-                LossInputs(
-                    policy_logprobs_BT=policy_BT,
-                    old_logprobs_BT=old_BT,
-                    advantages_BT=micro.advantages_BT,
-                    loss_mask_BT=micro.loss_mask_BT,
-                ),
-                LossOptions(clip_low=self.config.algorithm.clip_low, clip_high=self.config.algorithm.clip_high),
-            )
-            loss_BT, metrics_BT = output.loss_BT, dict(output.metrics_BT) | {"entropy": entropy_BT}
+            policy_BT, entropy_BT = self._logprobs(self.policy, micro)
+            sums["not_finite"] += float(not torch.isfinite(policy_BT).all())
+            ref_BT = None
             if self.reference is not None:
                 with torch.no_grad():
                     ref_BT, _ = self._logprobs(self.reference, micro)
-                kl_BT = KL_ESTIMATORS[self.config.algorithm.kl_estimator](policy_BT, ref_BT)
-                loss_BT = loss_BT + self.config.algorithm.kl_coef * kl_BT
-                metrics_BT["kl"] = kl_BT.detach()
-            weights_BT = AGGREGATIONS[self.config.algorithm.aggregation](micro.loss_mask_BT, minibatch.counts)
-            loss = (weights_BT * loss_BT).sum()
-            torch.autograd.backward(loss)
-            difference_BT = (old_BT - micro.rollout_logprobs_BT) * micro.loss_mask_BT
-            metrics_BT["mismatch"] = difference_BT.abs()
-            metrics_BT["mismatch_kl"] = torch.exp(difference_BT) - difference_BT - 1
-            sums["loss"] += loss.item()
-            for name, value_BT in metrics_BT.items():
-                sums[name] += value_BT[micro.loss_mask_BT].sum().item() / minibatch.counts.num_loss_tokens
-            maxima["mismatch_max"] = max(maxima["mismatch_max"], difference_BT.abs().max().item())
-        return {**sums, **maxima}
+            part = microbatch_loss(
+                self.config.algorithm,
+                micro,
+                minibatch.counts,
+                policy_BT=policy_BT,
+                own_BT=old_logprobs[index] if old_logprobs is not None else policy_BT.detach(),
+                entropy_BT=entropy_BT,
+                ref_BT=ref_BT,
+                is_ratio_to_rollout=self.config.learner.old_logprobs == "rollout",
+            )
+            # Ranks average their gradients; the parts of the loss are to be added up.
+            torch.autograd.backward(part.loss * self.ranks.num_ranks)
+            sums["loss"] += part.loss.item()
+            for name, value in part.sums.items():
+                sums[name] += value / max(1, minibatch.counts.num_loss_tokens)
+            for name, value in part.maxima.items():
+                maxima[name] = max(maxima[name], value)
+        metrics = {**self.ranks.sum(sums), **self.ranks.max(maxima)}
+        if metrics.pop("not_finite"):
+            raise RunError(
+                f"policy version {self.policy_version}: the policy's log-probabilities are not finite, its weights have "
+                "diverged; go on from the last checkpoint with a lower learner.learning_rate"
+            )
+        if "correction_weight_square" in metrics:
+            metrics["effective_share"] = effective_share(metrics["correction_weight"], metrics.pop("correction_weight_square"))
+        return metrics
 
-    def _optim_step(self, step: int, loss: float) -> dict[str, float]:
-        """Clip, step and clear the gradient; skip the update when it is not finite, and stop after a few in a row."""
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.learner.max_grad_norm).item()
-        learning_rate = self._learning_rate()
+    def _optim_step(self, step: int, loss: float, *, has_tokens: bool) -> dict[str, float]:
+        """Clip, step and clear the gradient; skip the update when it is not finite, and stop after a few in a row.
+
+        has_tokens: False when nothing of the mini-batch counted: Adam's momentum alone shall not move the policy.
+        """
+        norm = whole(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), MAX_GRAD_NORM)).item()
+        rate = learning_rate(self.config, self.num_updates)
         skipped = not (math.isfinite(norm) and math.isfinite(loss))
         if skipped:
             self._skipped_in_a_row += 1
-        else:
+        elif has_tokens:
             self._skipped_in_a_row = 0
             for group in self.optimizer.param_groups:
                 # A loaded optimizer brings its old options along.
-                group["lr"], group["weight_decay"] = learning_rate, self.config.learner.weight_decay
+                group["lr"], group["weight_decay"] = rate, self.config.learner.weight_decay
             self.optimizer.step()
             self.num_updates += 1
         self.optimizer.zero_grad(set_to_none=True)
@@ -174,20 +224,15 @@ class Learner:
                 f"step {step}: loss {loss} and gradient norm {norm} for {MAX_SKIPPED_IN_A_ROW} updates in a row; "
                 "lower learner.learning_rate"
             )
-        return {"grad_norm": norm, "learning_rate": learning_rate, "skipped_updates": float(skipped)}
-
-    def _learning_rate(self) -> float:
-        """Linear warm-up from 0, then constant."""
-        warmup = self.config.learner.warmup_steps
-        return self.config.learner.learning_rate * min(1.0, (self.num_updates + 1) / warmup if warmup else 1.0)
+        return {"grad_norm": norm, "learning_rate": rate, "skipped_updates": float(skipped)}
 
     def _mean_mismatch(self, batch: TrainBatch, old_logprobs: list[list[torch.Tensor]]) -> float:
         total, num_tokens = 0.0, 0
         for minibatch, of_minibatch in zip(batch.minibatches, old_logprobs, strict=True):
             num_tokens += minibatch.counts.num_loss_tokens
             for micro, old_BT in zip(self._microbatches(minibatch), of_minibatch, strict=True):
-                total += ((old_BT - micro.rollout_logprobs_BT).abs() * micro.loss_mask_BT).sum().item()
-        return total / num_tokens
+                total += (old_BT - micro.rollout_logprobs_BT).abs()[micro.loss_mask_BT].sum().item()
+        return self.ranks.sum({"total": total})["total"] / max(1, num_tokens)
 
     def _check_mismatch(self, step: int, mismatch: float) -> None:
         bound = self.config.sync.max_logprob_diff
@@ -200,25 +245,19 @@ class Learner:
 
     @torch.no_grad()
     def _old_logprobs(self, minibatch: MiniBatch) -> list[torch.Tensor]:
-        return [self._logprobs(self.model, micro)[0] for micro in self._microbatches(minibatch)]
+        return [self._logprobs(self.policy, micro)[0] for micro in self._microbatches(minibatch)]
 
     def _microbatches(self, minibatch: MiniBatch) -> Iterator[MicroBatch]:
-        for micro in minibatch.microbatches[0]:
+        for micro in minibatch.microbatches[self.ranks.rank]:
             yield MicroBatch(**{name: getattr(micro, name).to(self.device) for name in MicroBatch.__slots__})
 
-    def _logprobs(self, model: Any, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    def _logprobs(self, model: nn.Module, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """(log-probabilities, entropies) of the labels, [B, T] each, 0.0 where the loss mask is False."""
         compute_dtype = getattr(torch, self.config.learner.dtype)
+        entropy_gradient = self.config.algorithm.entropy_coef > 0 and torch.is_grad_enabled()
         with torch.autocast(self.device.type, dtype=compute_dtype, enabled=compute_dtype != torch.float32):
-            hidden_BTD = model.base_model(
-                input_ids=micro.token_ids_BT, attention_mask=micro.attention_mask_BT.long(), use_cache=False
-            ).last_hidden_state
-            mask = micro.loss_mask_BT
-            logprobs_N, entropies_N = token_logprobs(
-                hidden_BTD[mask], model.get_output_embeddings().weight, micro.labels_BT[mask], self.config.rollout.temperature
-            )
-        zeros = torch.zeros(mask.shape, device=mask.device)
-        return zeros.masked_scatter(mask, logprobs_N), zeros.masked_scatter(mask, entropies_N)
+            logprobs_BT, entropies_BT = model(micro, self.config.rollout.temperature, entropy_gradient)
+        return logprobs_BT, entropies_BT
 
 
 def _merge(per_update: list[dict[str, float]]) -> dict[str, float]:

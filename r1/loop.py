@@ -142,6 +142,8 @@ def train_step(trainer: Trainer, observer: Observer, step: int, policy_version: 
                 num_minibatches=config.learner.minibatches_per_step,
                 max_tokens_per_microbatch=config.learner.max_tokens_per_microbatch,
                 max_completion_tokens=config.rollout.max_completion_tokens,
+                num_ranks=config.learner.num_ranks,
+                overlong_filtering=config.algorithm.overlong_filtering,
             )
         )
     with clock("publish"):

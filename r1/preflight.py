@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer
 
-from r1.algorithm import ADVANTAGES, AGGREGATIONS, KL_ESTIMATORS, LOSSES
+from r1.algorithm import ADVANTAGES, AGGREGATIONS, CORRECTIONS, KL_ESTIMATORS, LOSSES
 from r1.config import RunConfig, TaskConfig
 from r1.errors import UserError
 from r1.prompt_stream import PromptStream, make_prompt_stream
@@ -38,6 +38,9 @@ def prepare(config: RunConfig) -> Prepared:
     _known("algorithm.loss", algorithm.loss, LOSSES)
     _known("algorithm.aggregation", algorithm.aggregation, AGGREGATIONS)
     _known("algorithm.kl_estimator", algorithm.kl_estimator, KL_ESTIMATORS)
+    _known("algorithm.correction", algorithm.correction, CORRECTIONS)
+    if algorithm.dual_clip is not None and algorithm.loss != "clip":
+        raise UserError(f"option 'algorithm.dual_clip': only for the loss 'clip', not {algorithm.loss!r}; leave it unset")
     _known("task.name", config.task.name, TASKS)
     get_template(config.task.template)
     engine_module = config.rollout.engine.partition(":")[0]

@@ -1,6 +1,6 @@
 import pytest
 
-from r1.checkpoint import CheckpointState, latest_checkpoint, save_checkpoint
+from r1.checkpoint import CheckpointState, latest_checkpoint, remove_old_checkpoints, save_checkpoint
 from r1.errors import RunError, UserError
 
 
@@ -51,3 +51,25 @@ def test_a_damaged_state_is_named(tmp_path):
 def test_a_run_without_one_is_a_clear_error(tmp_path):
     with pytest.raises(UserError, match="holds no complete checkpoint"):
         latest_checkpoint(tmp_path)
+
+
+def kept_steps(run_dir):
+    return sorted(int(path.name[5:]) for path in (run_dir / "checkpoints").iterdir() if path.name.startswith("step-"))
+
+
+def test_the_last_ones_and_the_best_are_kept(tmp_path):
+    for step in (1, 2, 3, 9, 10):
+        save(tmp_path, step)
+    remove_old_checkpoints(tmp_path, keep_last=2, best_step=2)
+    assert kept_steps(tmp_path) == [2, 9, 10]
+    remove_old_checkpoints(tmp_path, keep_last=5, best_step=None)
+    assert kept_steps(tmp_path) == [2, 9, 10]
+
+
+def test_an_incomplete_one_is_not_counted_among_the_last(tmp_path):
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    save_checkpoint(tmp_path, CheckpointState(step=3, policy_version=3), lambda folder: None)
+    remove_old_checkpoints(tmp_path, keep_last=2, best_step=None)
+    assert kept_steps(tmp_path) == [1, 2, 3]
+    assert latest_checkpoint(tmp_path)[1].step == 2

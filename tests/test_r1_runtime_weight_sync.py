@@ -2,9 +2,7 @@
 
 import pytest
 import ray
-from ray.exceptions import GetTimeoutError
 
-from r1.config import SyncConfig
 from r1.errors import RunError, SyncError
 from r1.rollout.scripted_engine import ScriptedEngine
 from r1.runtime import calls, weight_sync
@@ -14,14 +12,32 @@ from r1.types import WeightManifest
 MANIFEST = WeightManifest(policy_version=5, path="", num_bytes=0, tensors=())
 
 
-class FakeMethod:
-    """What Ray would hand out as a reference is a function that does the work when `get` calls it."""
+class Late(Exception):
+    """Raised by a fake that does not answer in time."""
 
+
+class FakeReference:
+    """What Ray hands out for a call: here the work itself, done when somebody waits for it."""
+
+    def __init__(self, work):
+        self.work = work
+
+    def is_ready(self):
+        try:
+            self.value, self.error = self.work(), None
+        except Late:
+            return False
+        except Exception as error:  # noqa: BLE001  handed on by `get`, as Ray does
+            self.error = error
+        return True
+
+
+class FakeMethod:
     def __init__(self, function):
         self.function = function
 
     def remote(self, *arguments, **options):
-        return lambda: self.function(*arguments, **options)
+        return FakeReference(lambda: self.function(*arguments, **options))
 
 
 class FakeHandle:
@@ -36,10 +52,18 @@ class FakeHandle:
 def workers(monkeypatch):
     """Two real RolloutWorkers on scripted engines, called as if through Ray."""
 
-    def get(reference, timeout):
+    def wait(references, num_returns, timeout):
         assert timeout is not None, "a call without a deadline"
-        return reference()
+        assert num_returns == 1
+        ready = next(([reference] for reference in references if reference.is_ready()), [])
+        return ready, [reference for reference in references if reference not in ready]
 
+    def get(reference):
+        if reference.error is not None:
+            raise reference.error
+        return reference.value
+
+    monkeypatch.setattr(calls.ray, "wait", wait)
     monkeypatch.setattr(calls.ray, "get", get)
     monkeypatch.setattr("r1.runtime.rollout_pool.load_engine_class", lambda name: lambda options: ScriptedEngine(lambda *_: ""))
     made = [RolloutWorker("", None) for _ in range(2)]
@@ -51,14 +75,14 @@ def engines_of(workers):
 
 
 def test_every_worker_goes_through_all_phases_in_order(workers):
-    weight_sync.sync_weights(workers, MANIFEST, SyncConfig())
+    weight_sync.sync_weights(workers, MANIFEST, verify=True, deadline_s=60.0)
     for engine in engines_of(workers):
         assert engine.calls == ["receive_weights", "load_weights", "reset_prefix_cache", "verify_weights"]
         assert engine.policy_version == 5
 
 
 def test_verification_can_be_switched_off_but_not_the_cache_reset(workers):
-    weight_sync.sync_weights(workers, MANIFEST, SyncConfig(verify="off"))
+    weight_sync.sync_weights(workers, MANIFEST, verify=False, deadline_s=60.0)
     assert engines_of(workers)[0].calls == ["receive_weights", "load_weights", "reset_prefix_cache"]
 
 
@@ -66,7 +90,7 @@ def test_a_worker_that_stays_behind_is_named(workers, monkeypatch):
     late = engines_of(workers)[1]
     monkeypatch.setattr(late, "load_weights", lambda: None)
     with pytest.raises(SyncError, match="rollout worker 1, phase load: holds policy version 0 instead of 5"):
-        weight_sync.sync_weights(workers, MANIFEST, SyncConfig())
+        weight_sync.sync_weights(workers, MANIFEST, verify=True, deadline_s=60.0)
 
 
 @pytest.mark.parametrize(
@@ -80,13 +104,27 @@ def test_a_worker_that_stays_behind_is_named(workers, monkeypatch):
 )
 def test_a_failing_or_late_phase_is_named(workers, monkeypatch, method, phase):
     def late(*arguments, **options):
-        raise GetTimeoutError
+        raise Late
 
     monkeypatch.setattr(engines_of(workers)[1], method, late)
     with pytest.raises(
         RunError, match=f"rollout worker 1, phase {phase}, policy version 5: no answer within the deadline of 60 s"
     ):
-        weight_sync.sync_weights(workers, MANIFEST, SyncConfig())
+        weight_sync.sync_weights(workers, MANIFEST, verify=True, deadline_s=60.0)
+
+
+def test_the_first_failure_is_told_while_others_still_work(workers, monkeypatch):
+    # A rank that died leaves the others waiting for it: they must not use up the deadline first.
+    def slow(*arguments, **options):
+        raise Late
+
+    def broken(*arguments, **options):
+        raise RunError("bits differ")
+
+    monkeypatch.setattr(engines_of(workers)[0], "load_weights", slow)
+    monkeypatch.setattr(engines_of(workers)[1], "load_weights", broken)
+    with pytest.raises(RunError, match="bits differ"):
+        weight_sync.sync_weights(workers, MANIFEST, verify=True, deadline_s=60.0)
 
 
 @pytest.mark.ray

@@ -6,9 +6,10 @@ One prompt at a time, its whole group as one batch, so that no row ever needs pa
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import AutoTokenizer, DynamicCache
 
 from r1.errors import SyncError
+from r1.policy_model import load_model, load_sync_tensors
 from r1.rollout.engine import EngineOptions, check_group, check_version
 from r1.rollout.tokens import eos_token_ids, text_of
 from r1.seeds import sample_seed
@@ -25,8 +26,7 @@ class TransformersEngine:
         self._tokenizer = AutoTokenizer.from_pretrained(options.model_path)
         self._eos_token_ids = eos_token_ids(options.model_path, self._tokenizer)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = AutoModelForCausalLM.from_pretrained(options.model_path, dtype=getattr(torch, options.dtype))
-        self._model: Any = model.to(self._device).eval()
+        self._model: Any = load_model(options.model_path, dtype=getattr(torch, options.dtype)).to(self._device).eval()
         self._manifest: WeightManifest | None = None
         self._received: list[tuple[str, torch.Tensor]] = []
 
@@ -38,16 +38,14 @@ class TransformersEngine:
     def receive_weights(self, manifest: WeightManifest, *, verify: bool) -> None:
         self._manifest, self._received = manifest, read_tensors(manifest, verify=verify)
 
-    @torch.no_grad()
     def load_weights(self) -> None:
         assert self._manifest is not None, "receive_weights comes first"
-        parameters = dict(self._model.named_parameters())
-        if set(parameters) != {name for name, _ in self._received}:
+        try:
+            load_sync_tensors(self._model, self._received)
+        except ValueError as error:
             raise SyncError(
-                f"weight sync, version {self._manifest.policy_version}: the published tensors are not this model's parameters"
-            )
-        for name, tensor in self._received:
-            parameters[name].copy_(tensor)
+                f"weight sync, version {self._manifest.policy_version}: not the weights of this model: {error}"
+            ) from error
         self._received = []
         self.policy_version = self._manifest.policy_version
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
 from r1.errors import RunError, UserError
 
@@ -24,33 +24,55 @@ class Worker:
 
 
 def call(
-    workers: Sequence[Worker], method: str, *args: Any, phase: str, deadline_s: float, about: str = "", **kwargs: Any
+    workers: Sequence[Worker],
+    method: str,
+    *args: Any,
+    phase: str,
+    deadline_s: float,
+    about: str = "",
+    each: Sequence[Sequence[Any]] | None = None,
 ) -> list[Any]:
     """Call a method on all workers at once and return their results in order.
 
-    Waits until every worker has answered or `deadline_s` has passed. A worker that dies, is late, or raises
-    something unexpected ends in a `RunError`; r1's own errors keep their class and gain the worker and the phase.
+    Waits until every worker has answered, the first one fails, or `deadline_s` has passed. A worker that dies, is late, or
+    raises something unexpected ends in a `RunError`; r1's own errors keep their class and gain the worker and the phase.
     about: what was going on, for the message, e.g. "step 12, policy version 11".
+    each: arguments of their own for each worker, instead of `args`.
     """
     start = time.monotonic()
-    pending = [(worker, getattr(worker.handle, method).remote(*args, **kwargs)) for worker in workers]
-    results = []
-    for worker, reference in pending:
-        where = f"{worker.name}, phase {phase}" + (f", {about}" if about else "")
-        try:
-            results.append(ray.get(reference, timeout=max(0.0, deadline_s - (time.monotonic() - start))))
-        except GetTimeoutError as error:
-            raise RunError(f"{where}: no answer within the deadline of {deadline_s:.0f} s") from error
-        except RayActorError as error:
-            if getattr(error, "actor_init_failed", False):
-                raise _start_error(worker, error) from error
-            raise RunError(f"{where}: the worker died after {time.monotonic() - start:.1f} s ({_first_line(error)})") from error
-        except RayTaskError as error:
-            if isinstance(error.cause, (RunError, UserError)):
-                # They name step and version themselves.
-                raise type(error.cause)(f"{worker.name}, phase {phase}: {error.cause}") from error
-            raise RunError(f"{where}: {type(error.cause).__name__}: {error.cause}") from error
-    return results
+    arguments = each if each is not None else [args] * len(workers)
+    references = [getattr(worker.handle, method).remote(*own) for worker, own in zip(workers, arguments, strict=True)]
+    waiting = dict(zip(references, workers, strict=True))
+    results: dict[Any, Any] = {}
+    while waiting:
+        # Whoever is ready first is looked at first: when one rank dies, the others would wait for it in vain.
+        left = max(0.0, deadline_s - (time.monotonic() - start))
+        ready, _ = ray.wait(list(waiting), num_returns=1, timeout=left)
+        if not ready:
+            late = ", ".join(worker.name for worker in waiting.values())
+            raise RunError(f"{_where(late, phase, about)}: no answer within the deadline of {deadline_s:.0f} s")
+        worker = waiting.pop(ready[0])
+        results[ready[0]] = _result(ready[0], worker, phase, about, start)
+    return [results[reference] for reference in references]
+
+
+def _result(reference: Any, worker: Worker, phase: str, about: str, start: float) -> Any:
+    where = _where(worker.name, phase, about)
+    try:
+        return ray.get(reference)
+    except RayActorError as error:
+        if getattr(error, "actor_init_failed", False):
+            raise _start_error(worker, error) from error
+        raise RunError(f"{where}: the worker died after {time.monotonic() - start:.1f} s ({_first_line(error)})") from error
+    except RayTaskError as error:
+        if isinstance(error.cause, (RunError, UserError)):
+            # They name step and version themselves.
+            raise type(error.cause)(f"{worker.name}, phase {phase}: {error.cause}") from error
+        raise RunError(f"{where}: {type(error.cause).__name__}: {error.cause}") from error
+
+
+def _where(name: str, phase: str, about: str) -> str:
+    return f"{name}, phase {phase}" + (f", {about}" if about else "")
 
 
 def _start_error(worker: Worker, error: RayActorError) -> RunError | UserError:

@@ -18,11 +18,16 @@ class Resources:
 
     num_cpus: float
     num_gpus: float = 0.0
+    count: int = 1
+    """How many of these actors there are."""
 
 
 @contextmanager
-def connected() -> Iterator[None]:
-    """Join the cluster that RAY_ADDRESS names (set for submitted jobs), or start one in this machine; always shut down."""
+def connected(num_cpus: int = 2) -> Iterator[None]:
+    """Join the cluster that RAY_ADDRESS names (set for submitted jobs), or start one in this machine; always shut down.
+
+    num_cpus: what a cluster of one's own must offer at least; the machine may have fewer.
+    """
     address = os.environ.get("RAY_ADDRESS")
     if address:
         try:
@@ -32,10 +37,10 @@ def connected() -> Iterator[None]:
                 f"RAY_ADDRESS={address!r}: cannot join that cluster ({error}); unset it to start one here, or see ray status"
             ) from error
     else:
-        # One CPU more than a small machine has does no harm: rollout and learner take turns.
+        # More CPUs than a small machine has do no harm: rollout and learner take turns.
         ray.init(
             address="local",
-            num_cpus=max(2, os.cpu_count() or 1),
+            num_cpus=max(num_cpus, os.cpu_count() or 1),
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
@@ -52,7 +57,7 @@ def plan_resources(config: RunConfig) -> dict[str, Resources]:
     share = 1.0 if num_gpus >= 2 else 0.45 if num_gpus else 0.0
     return {
         "rollout worker": Resources(num_cpus=1, num_gpus=share),
-        "learner": Resources(num_cpus=1, num_gpus=share),
+        "learner": Resources(num_cpus=1, num_gpus=share, count=config.learner.num_ranks),
         # Its children do the work; asking for no CPU lets a two-core machine run everything.
         "reward pool": Resources(num_cpus=0),
     }
@@ -62,8 +67,8 @@ def preflight(plan: dict[str, Resources]) -> str:
     """Refuse at once what would stay pending for ever; returns a line of what is wanted and what there is."""
     available = ray.cluster_resources()
     wanted = {
-        "CPU": {name: resources.num_cpus for name, resources in plan.items()},
-        "GPU": {name: resources.num_gpus for name, resources in plan.items()},
+        "CPU": {name: resources.num_cpus * resources.count for name, resources in plan.items()},
+        "GPU": {name: resources.num_gpus * resources.count for name, resources in plan.items()},
     }
     for kind, per_worker in wanted.items():
         if sum(per_worker.values()) > available.get(kind, 0.0):

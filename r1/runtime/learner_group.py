@@ -1,36 +1,74 @@
-"""The learner behind the `PolicyLearner` protocol. One rank for now."""
+"""The learner behind the `PolicyLearner` protocol: one actor a rank."""
 
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
 import ray
 
 from r1.batching import TrainBatch
-from r1.checkpoint import CheckpointState, save_checkpoint
+from r1.checkpoint import CheckpointState, remove_old_checkpoints, save_checkpoint
 from r1.config import RunConfig
 from r1.learner import Learner
 from r1.loop import PolicyLearner
+from r1.metrics import best_heldout_step
 from r1.runtime.calls import Worker, call
 from r1.runtime.cluster import Resources, environment
 from r1.types import WeightManifest
 
 
+class LearnerWorker:
+    """One learner rank in a process of its own. A plain class; `ray.remote` wraps it where it is spawned."""
+
+    def meeting_point(self) -> str:
+        """Where the ranks can meet: a free port of this node."""
+        with socket.socket() as free:
+            free.bind(("", 0))
+            return f"tcp://{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
+
+    def start(self, config: RunConfig, publish_path: str, rank: int, num_ranks: int, meeting_point: str | None) -> int:
+        """Load the model, with the other ranks; returns the process id."""
+        self._learner = Learner(config, publish_path, rank=rank, num_ranks=num_ranks, meeting_point=meeting_point)
+        return os.getpid()
+
+    def update(self, batch: TrainBatch) -> dict[str, float]:
+        return self._learner.update(batch)
+
+    def publish_weights(self) -> WeightManifest | None:
+        return self._learner.publish_weights()
+
+    def save(self, folder: Path) -> None:
+        self._learner.save(folder)
+
+    def load(self, folder: Path) -> None:
+        self._learner.load(folder)
+
+
 class LearnerGroup(PolicyLearner):
-    """Starts the learner and passes the loop's calls on."""
+    """Starts the learner ranks and passes the loop's calls on to all of them."""
 
     def __init__(self, config: RunConfig, resources: Resources, run_dir: Path, publish_path: str) -> None:
+        num_ranks = config.learner.num_ranks
         actor = ray.remote(
             num_cpus=resources.num_cpus, num_gpus=resources.num_gpus, runtime_env=environment(config.learner.num_threads)
-        )(Learner)
+        )(LearnerWorker)
         self._config = config
         self._run_dir = run_dir
         self._publish_path = Path(publish_path)
         self._policy_version = 0
-        self.workers = [Worker(name="learner", handle=actor.remote(config, publish_path))]
+        names = ["learner"] if num_ranks == 1 else [f"learner rank {rank}" for rank in range(num_ranks)]
+        self.workers = [Worker(name=name, handle=actor.remote()) for name in names]
 
     def wait_until_ready(self) -> None:
-        """Block until the model is loaded."""
-        self._call("ready", phase="start")
+        """Block until the model is loaded on all ranks."""
+        meeting_point = None
+        if len(self.workers) > 1:
+            [meeting_point] = call(self.workers[:1], "meeting_point", phase="start", deadline_s=self._config.deadline_s)
+        arguments = [
+            (self._config, str(self._publish_path), rank, len(self.workers), meeting_point) for rank in range(len(self.workers))
+        ]
+        call(self.workers, "start", each=arguments, phase="start", deadline_s=self._config.deadline_s)
 
     def restore(self, checkpoint: Path, policy_version: int) -> None:
         """Go on from a checkpoint."""
@@ -39,7 +77,7 @@ class LearnerGroup(PolicyLearner):
 
     def update(self, batch: TrainBatch) -> dict[str, float]:
         metrics: dict[str, float] = self._call(
-            "update", batch, phase="update", about=f"step {batch.step}, policy version {batch.policy_version}"
+            "update", ray.put(batch), phase="update", about=f"step {batch.step}, policy version {batch.policy_version}"
         )
         self._policy_version += 1
         return metrics
@@ -51,11 +89,12 @@ class LearnerGroup(PolicyLearner):
     def save(self, step: int) -> None:
         state = CheckpointState(step=step, policy_version=self._policy_version)
         save_checkpoint(self._run_dir, state, lambda folder: self._call("save", folder, phase="checkpoint", about=f"step {step}"))
+        remove_old_checkpoints(self._run_dir, self._config.checkpoint.keep_last, best_heldout_step(self._run_dir))
 
     def close(self) -> None:
         """Remove the shared file; by its path, since the learner that made it may have been killed."""
         self._publish_path.unlink(missing_ok=True)
 
     def _call(self, method: str, *args: Any, phase: str, about: str = "") -> Any:
-        [result] = call(self.workers, method, *args, phase=phase, deadline_s=self._config.learner.deadline_s, about=about)
-        return result
+        # All ranks take part; the first one's answer stands for all.
+        return call(self.workers, method, *args, phase=phase, deadline_s=self._config.deadline_s, about=about)[0]

@@ -64,12 +64,13 @@ class RolloutPool(Sampler):
 
     def wait_until_ready(self) -> list[int]:
         """Block until every engine is up; returns their process ids."""
-        return call(self.workers, "ready", phase="start", deadline_s=self._config.rollout.deadline_s)
+        return call(self.workers, "ready", phase="start", deadline_s=self._config.deadline_s)
 
     def sample(self, batch: PromptBatch) -> list[RolloutGroup]:
         about = f"step {batch.step}, policy version {batch.policy_version}"
-        [groups] = call(self.workers, "generate", batch, phase="sample", deadline_s=self._config.rollout.deadline_s, about=about)
+        [groups] = call(self.workers, "generate", batch, phase="sample", deadline_s=self._config.deadline_s, about=about)
         return list(groups)
 
     def load_weights(self, manifest: WeightManifest) -> None:
-        sync_weights(self.workers, manifest, self._config.sync)
+        verify = self._config.sync.verify == "on"
+        sync_weights(self.workers, manifest, verify=verify, deadline_s=self._config.deadline_s)

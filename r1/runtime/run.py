@@ -44,7 +44,7 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
     _say_problems(console, config, prepared)
     # In this order: the shared file is removed once Ray has ended the learner that writes it, and Ctrl-C is set up
     # after ray.init, which installs a SIGTERM handler of its own.
-    with removed_if_empty(run_dir), contextlib.ExitStack() as cleanup, connected(), _interruptible():
+    with removed_if_empty(run_dir), contextlib.ExitStack() as cleanup, connected(1 + config.learner.num_ranks), _interruptible():
         plan = plan_resources(config)
         console.print(f"Ray: {preflight(plan)}", highlight=False, markup=False)
         start = time.perf_counter()

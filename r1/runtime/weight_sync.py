@@ -11,22 +11,20 @@ to pause. Each phase ends on all workers before the next one begins, and has its
 
 from collections.abc import Sequence
 
-from r1.config import SyncConfig
 from r1.errors import SyncError
 from r1.runtime.calls import Worker, call
 from r1.types import WeightManifest
 
 
-def sync_weights(workers: Sequence[Worker], manifest: WeightManifest, config: SyncConfig) -> None:
+def sync_weights(workers: Sequence[Worker], manifest: WeightManifest, *, verify: bool, deadline_s: float) -> None:
     """Load `manifest` on all workers; raises `SyncError` or `RunError` naming worker, phase and version."""
-    verify = config.verify == "on"
     about = f"policy version {manifest.policy_version}"
-    call(workers, "receive_weights", manifest, verify, phase="transfer", deadline_s=config.deadline_s, about=about)
-    versions = call(workers, "load_weights", phase="load", deadline_s=config.deadline_s, about=about)
-    call(workers, "reset_prefix_cache", phase="reset cache", deadline_s=config.deadline_s, about=about)
+    call(workers, "receive_weights", manifest, verify, phase="transfer", deadline_s=deadline_s, about=about)
+    versions = call(workers, "load_weights", phase="load", deadline_s=deadline_s, about=about)
+    call(workers, "reset_prefix_cache", phase="reset cache", deadline_s=deadline_s, about=about)
     if not verify:
         return
     for worker, version in zip(workers, versions, strict=True):
         if version != manifest.policy_version:
             raise SyncError(f"{worker.name}, phase load: holds policy version {version} instead of {manifest.policy_version}")
-    call(workers, "verify_weights", phase="verify", deadline_s=config.deadline_s, about=about)
+    call(workers, "verify_weights", phase="verify", deadline_s=deadline_s, about=about)

@@ -1,0 +1,69 @@
+"""Several learner ranks (FSDP2 over gloo, a process each) against one."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from r1.ranks import Ranks, whole
+
+pytestmark = pytest.mark.timeout(300)
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run_ranks(num_ranks, folder, what):
+    """Run rank_program.py on all ranks and return what the first one saved."""
+    folder.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(ROOT / "tests/rank_program.py"), str(rank), str(num_ranks), str(port), str(folder), what],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(num_ranks)
+    ]
+    errors = [process.communicate(timeout=240)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * num_ranks, errors
+    return torch.load(folder / "result.pt", weights_only=True)
+
+
+@pytest.mark.slow
+def test_ranks_and_microbatches_give_one_gradient(tmp_path):
+    one, two, four = (run_ranks(num_ranks, tmp_path / str(num_ranks), "gradient") for num_ranks in (1, 2, 4))
+    assert [result["num_parts"] for result in (one, two, four)] == [4, 2, 1]
+    size = one["gradient"].norm()
+    assert size > 0
+    for result in (two, four):
+        assert (result["gradient"] - one["gradient"]).norm() < 1e-5 * size
+        for name, value in one["metrics"].items():
+            assert result["metrics"][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+
+
+@pytest.mark.slow
+def test_two_ranks_go_on_exactly_from_their_checkpoint_and_one_rank_nearly(tmp_path):
+    straight = run_ranks(2, tmp_path / "straight", "train")
+    checkpoint = str(tmp_path / "straight/checkpoint")
+    resumed = run_ranks(2, tmp_path / "resumed", checkpoint)
+    assert resumed["metrics"] == straight["metrics"]
+    assert all(torch.equal(resumed["weights"][name], tensor) for name, tensor in straight["weights"].items())
+    # Another number of ranks adds up in another order: the same up to rounding.
+    alone = run_ranks(1, tmp_path / "alone", checkpoint)
+    for name, tensor in straight["weights"].items():
+        assert torch.allclose(alone["weights"][name], tensor, atol=1e-6), name
+
+
+def test_one_rank_needs_no_group():
+    ranks, model = Ranks(), torch.nn.Linear(2, 2)
+    assert ranks.sum({"a": 1.5}) == ranks.max({"a": 1.5}) == {"a": 1.5}
+    assert ranks.shard(model) is model
+    assert whole(model.weight) is model.weight
+    assert not torch.distributed.is_initialized()
