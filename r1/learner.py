@@ -119,7 +119,7 @@ class Learner:
 
     def publish_weights(self) -> WeightManifest | None:
         """Write the current weights where the engines read them (cast to the engine's dtype); None but on the first rank."""
-        tensors = ((name, whole(tensor)) for name, tensor in sync_tensors(self.model))
+        tensors = sync_tensors(self.model, whole=whole)
         if self._publisher is None:
             for _ in tensors:  # gathering takes all ranks
                 pass
