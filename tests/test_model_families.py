@@ -17,6 +17,8 @@ from r1.policy_model import load_model
 from r1.rollout.transformers_engine import TransformersEngine
 from r1.types import ScoredGroup
 
+pytestmark = pytest.mark.slow
+
 BOUND = 1e-4
 """sync.max_logprob_diff in float32."""
 
@@ -91,7 +93,6 @@ def test_with_the_transformers_engine(learner, tmp_path):
     learn_export_sample_and_sync(learner, TransformersEngine, tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("learner", FAMILIES, indirect=True)
 def test_with_vllm(learner, tmp_path):
     from r1.rollout.vllm_engine import VllmEngine
@@ -99,7 +100,6 @@ def test_with_vllm(learner, tmp_path):
     learn_export_sample_and_sync(learner, VllmEngine, tmp_path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("learner", ["qwen3_moe"], indirect=True)
 def test_experts_that_are_not_packed_again_are_caught_twice(learner, monkeypatch):
     from r1.rollout import vllm_engine
