@@ -87,7 +87,7 @@ class AlgorithmConfig(Section):
     correction: str = "none"
     """A key of r1.algorithm.CORRECTIONS: how the mismatch of engine and learner is made up for."""
     correction_cap: Annotated[float, Field(ge=1)] = 2.0
-    """Bound on the ratio of both; 2 is TIS's. For `sequence_mask` much nearer to 1."""
+    """Bound on the ratio of both. For `sequence_mask` much nearer to 1, see r1/algorithm/importance.py."""
     overlong_filtering: bool = False
     """Truncated completions leave the loss; their rewards stay in the baseline."""
 

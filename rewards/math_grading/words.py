@@ -86,7 +86,6 @@ _NEVER_IN_A_UNIT = frozenset(
     ).split()
 )
 _MAX_UNIT_WORDS = 4
-_ALLOWED_WITH_OTHERS = {"square", "per", "cubic", "a", "an", "of", "each", "in", "the", "more", "times", "half"}
 
 
 def read_unit(text: str) -> str | None:
