@@ -1,51 +1,56 @@
 """Checkpoints: a folder per step, complete or not there at all.
 
-    RUN/checkpoints/step-000050/   state.json, learner.pt, hf/ (the policy as Hugging Face files)
+    RUN/checkpoints/step-000050/   progress.json, config.json, learner/ (r1.learner_state), hf/ (Hugging Face files)
+    RUN/checkpoints/latest         a link to the newest one, for people
 
 A checkpoint is written into a folder with another name, flushed to disk, and renamed: whoever is cut off
 leaves a `.partial-*` folder that no reader looks at and the next save removes.
 """
 
 import json
+import os
 import re
 import shutil
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
+from r1.config import RunConfig
 from r1.errors import UserError
 from r1.files import flush
+from r1.types import Progress
 
 FOLDER = "checkpoints"
+LATEST = "latest"
 _NAME = re.compile(r"step-(\d{6,})")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CheckpointState:
-    """What the driver needs to go on; the learner keeps its own state beside it.
-
-    >>> CheckpointState(step=50, policy_version=50).step
-    50
-    """
-
-    step: int
-    """The last finished step."""
-    policy_version: int
-
-
-def save_checkpoint(run_dir: Path, state: CheckpointState, write_learner: Callable[[Path], None]) -> Path:
-    """Write a checkpoint atomically and return its folder; `write_learner` fills the folder that it is given."""
+def begin_checkpoint(run_dir: Path, step: int) -> Path:
+    """Return an empty folder for the learner to write into; `finish_checkpoint` makes a checkpoint of it."""
     root = run_dir / FOLDER
     root.mkdir(parents=True, exist_ok=True)
     for leftover in root.glob(".partial-*"):
         shutil.rmtree(leftover)
-    final, partial = root / f"step-{state.step:06d}", root / f".partial-step-{state.step:06d}"
+    partial = root / f".partial-step-{step:06d}"
     partial.mkdir()
-    write_learner(partial)
-    (partial / "state.json").write_text(json.dumps(asdict(state)), encoding="utf-8")
-    _flush(partial)
+    return partial
+
+
+def finish_checkpoint(partial: Path, progress: Progress, config: RunConfig) -> Path:
+    """Add the driver's part to what the learner has written and flushed, and give it its name: the folder is returned."""
+    final = partial.with_name(f"step-{progress.step:06d}")
+    for name, text in (
+        ("config.json", config.model_dump_json(indent=2)),
+        ("progress.json", json.dumps(asdict(progress))),
+    ):
+        (partial / name).write_text(text + "\n", encoding="utf-8")
+        flush(partial / name)
+    flush(partial)
     partial.rename(final)  # never replaces one: a resumed run starts from the newest
-    flush(root)
+    link = final.with_name(f".{LATEST}")
+    link.unlink(missing_ok=True)
+    link.symlink_to(final.name)
+    os.replace(link, final.with_name(LATEST))
+    flush(final.parent)
     return final
 
 
@@ -59,7 +64,7 @@ def remove_old_checkpoints(run_dir: Path, keep_last: int, best_step: int | None)
             shutil.rmtree(doomed)
 
 
-def latest_checkpoint(run_dir: Path) -> tuple[Path, CheckpointState]:
+def latest_checkpoint(run_dir: Path) -> tuple[Path, Progress]:
     """Return the newest complete checkpoint; a `UserError` where there is none."""
     folders = _complete(run_dir)
     if not folders:
@@ -68,9 +73,11 @@ def latest_checkpoint(run_dir: Path) -> tuple[Path, CheckpointState]:
         )
     newest = max(folders, key=_step_of)
     try:
-        return newest, CheckpointState(**json.loads((newest / "state.json").read_text(encoding="utf-8")))
+        return newest, Progress(**json.loads((newest / "progress.json").read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise UserError(f"option '--resume': {str(newest / 'state.json')!r} is damaged ({error}); remove that folder") from error
+        raise UserError(
+            f"option '--resume': {str(newest / 'progress.json')!r} is damaged ({error}); remove that folder"
+        ) from error
 
 
 def _complete(run_dir: Path) -> list[Path]:
@@ -83,10 +90,4 @@ def _step_of(folder: Path) -> int:
 
 def _is_complete(folder: Path) -> bool:
     """Both halves are there: the driver's, and the learner's, which another node wrote if it shares this folder."""
-    return (folder / "state.json").is_file() and (folder / "learner.pt").is_file()
-
-
-def _flush(folder: Path) -> None:
-    """fsync every file and folder below, so that a rename never survives a power cut that its content did not."""
-    for path in [*sorted(folder.rglob("*"), reverse=True), folder]:
-        flush(path)
+    return (folder / "progress.json").is_file() and (folder / "learner/.metadata").is_file()

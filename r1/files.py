@@ -27,3 +27,9 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush every file and folder below, and the folder."""
+    for path in [*sorted(folder.rglob("*"), reverse=True), folder]:
+        flush(path)

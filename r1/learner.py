@@ -19,7 +19,8 @@ from r1.algorithm.importance import effective_share
 from r1.batching import MicroBatch, MiniBatch, TrainBatch
 from r1.config import RunConfig
 from r1.errors import RunError, SyncError
-from r1.learner_state import export, full_optimizer_state, full_state, load_full_optimizer_state, load_full_state
+from r1.hf_export import export, full_state
+from r1.learner_state import StateWriter, learner_tensors, load_learner_tensors
 from r1.policy_loss import microbatch_loss
 from r1.policy_model import label_logprobs, load_model, sync_tensors
 from r1.ranks import join_ranks, whole
@@ -82,6 +83,7 @@ class Learner:
             self.policy.parameters(), lr=config.learner.learning_rate, weight_decay=config.learner.weight_decay
         )
         self._publisher = ShmPublisher(publish_path, getattr(torch, config.rollout.dtype)) if self.ranks.is_first else None
+        self._writer = StateWriter(self.ranks)
         self._skipped_in_a_row = 0
 
     def ready(self) -> int:
@@ -126,38 +128,37 @@ class Learner:
             return None
         return self._publisher.publish(self.policy_version, tensors)
 
-    def save(self, folder: str | Path) -> None:
-        """Write all that `load` needs to go on exactly, on any number of ranks, and the policy in `folder`/hf."""
-        folder = Path(folder)
-        state = {
-            "policy_version": self.policy_version,
-            "num_updates": self.num_updates,
-            "skipped_in_a_row": self._skipped_in_a_row,
-            "rng": torch.get_rng_state(),
-            "model": full_state(self.policy, self.ranks),
-            "reference": full_state(self.reference, self.ranks) if self.reference is not None else None,
-            "optimizer": full_optimizer_state(self.optimizer, self.ranks),
-        }
-        if self.ranks.is_first:
-            torch.save(state, folder / "learner.pt")
-        self.export(folder / "hf")
+    def start_save(self, folder: str | Path) -> None:
+        """Begin to write into `folder` all that `load` needs to go on exactly, on any number of ranks, and the policy in hf/.
+
+        Everything is copied before this returns; `finish_save` says when it is on disk.
+        """
+        tensors = learner_tensors(self.policy, self.reference, self.optimizer, self.ranks, self._counters())
+        dtype = getattr(torch, self.config.rollout.dtype)
+        self._writer.start(Path(folder), tensors, self.model, dtype, self.config.model.path)
+
+    def finish_save(self, *, wait: bool = True) -> bool:
+        """Whether what `start_save` began is on disk; raises what went wrong with it. wait: until it is."""
+        return self._writer.finish(wait=wait)
 
     def load(self, folder: str | Path) -> None:
-        """Restore what `save` wrote."""
-        state = torch.load(Path(folder) / "learner.pt", map_location="cpu", weights_only=True)
-        load_full_state(self.policy, state["model"])
-        if self.reference is not None and state["reference"] is not None:
-            load_full_state(self.reference, state["reference"])
-        load_full_optimizer_state(self.optimizer, state["optimizer"])
-        self.policy_version, self.num_updates = state["policy_version"], state["num_updates"]
-        self._skipped_in_a_row = state["skipped_in_a_row"]
-        torch.set_rng_state(state["rng"])
+        """Restore what `start_save` wrote."""
+        counters = load_learner_tensors(Path(folder), self.policy, self.reference, self.optimizer, self.ranks, self._counters())
+        self.policy_version, self.num_updates = counters["policy_version"], counters["num_updates"]
+        self._skipped_in_a_row = counters["skipped_in_a_row"]
 
     def export(self, folder: str | Path) -> None:
         """Write the policy in the engine's dtype, with its tokenizer, as transformers and vLLM load it."""
-        weights = full_state(self.model, self.ranks)
+        weights = full_state(self.model, self.ranks, getattr(torch, self.config.rollout.dtype))
         if self.ranks.is_first:
-            export(self.model, weights, getattr(torch, self.config.rollout.dtype), self.config.model.path, Path(folder))
+            export(self.model, weights, self.config.model.path, Path(folder))
+
+    def _counters(self) -> dict[str, int]:
+        return {
+            "policy_version": self.policy_version,
+            "num_updates": self.num_updates,
+            "skipped_in_a_row": self._skipped_in_a_row,
+        }
 
     def close(self) -> None:
         if self._publisher is not None:
@@ -214,8 +215,7 @@ class Learner:
         elif has_tokens:
             self._skipped_in_a_row = 0
             for group in self.optimizer.param_groups:
-                # A loaded optimizer brings its old options along.
-                group["lr"], group["weight_decay"] = rate, self.config.learner.weight_decay
+                group["lr"] = rate
             self.optimizer.step()
             self.num_updates += 1
         self.optimizer.zero_grad(set_to_none=True)

@@ -1,70 +1,162 @@
-"""What a learner keeps on disk: everything to go on exactly, and the policy as Hugging Face files."""
+"""What a learner keeps on disk to go on exactly: written beside the training, each rank its own part.
 
+    FOLDER/learner/   torch.distributed.checkpoint: weights, optimizer moments, counters, random states
+    FOLDER/hf/        the policy as Hugging Face files
+
+Tensors lie under the name of their parameter, cut up as the ranks held them; any number of ranks can read them back.
+"""
+
+import warnings
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
-from transformers import AutoTokenizer
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from r1.ranks import Ranks, whole
+from r1.errors import UserError
+from r1.files import flush_folder
+from r1.hf_export import export, full_state
+from r1.ranks import Ranks
 
+# A single rank saves without a process group, on purpose.
+warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
 
-def full_state(module: nn.Module, ranks: Ranks) -> dict[str, torch.Tensor]:
-    """Return every weight in full on the CPU, on the first rank; {} on the others, which must call it as well."""
-    state = {}
-    for name, tensor in module.state_dict().items():
-        complete = whole(tensor)
-        if ranks.is_first:
-            state[name] = complete.detach().cpu()
-    return state
-
-
-def full_optimizer_state(optimizer: torch.optim.Optimizer, ranks: Ranks) -> dict[str, Any]:
-    """Return the optimizer's state with its tensors in full, as `full_state` does."""
-    state = optimizer.state_dict()
-    tensors = {
-        index: {name: whole(value).cpu() if isinstance(value, torch.Tensor) else value for name, value in of_one.items()}
-        for index, of_one in state["state"].items()
-    }
-    return {"state": tensors, "param_groups": state["param_groups"]} if ranks.is_first else {}
+_FOLDER = "learner"
+_OPTIMIZER_STATE = ("step", "exp_avg", "exp_avg_sq")
+"""What AdamW keeps for each parameter that ever had a gradient: its update count, and two moments of its shape."""
 
 
-def load_full_state(module: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    """Put full weights into a module, each rank its own part of them."""
-    own = module.state_dict()
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(_like(state[name], tensor))
+class StateWriter:
+    """Writes a learner's state and export while it goes on learning: both are copied first, and files are a thread's work.
+
+    One at a time: `finish` what was started before the next `start`. The copy takes as much CPU memory as the rank's
+    weights and moments, and the export as much again on the first rank as the policy in the engine's dtype.
+    """
+
+    def __init__(self, ranks: Ranks) -> None:
+        self._ranks = ranks
+        # The thread's messages to the other ranks must not meet those of an update.
+        self._group = ranks.new_cpu_group()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="export")
+        self._pending: list[Future[Any]] = []
+
+    def start(
+        self, folder: Path, tensors: Mapping[str, torch.Tensor], model: Any, dtype: torch.dtype, tokenizer_path: str
+    ) -> None:
+        """Copy everything and begin to write it into `folder`, which exists. All ranks call it.
+
+        tensors: see `learner_tensors`. model: exported in `dtype`, with the tokenizer of `tokenizer_path`.
+        """
+        assert not self._pending, "the last state is still being written"
+        weights = full_state(model, self._ranks, dtype)
+        saved = async_save(
+            dict(tensors), checkpoint_id=folder / _FOLDER, process_group=self._group, no_dist=self._ranks.num_ranks == 1
+        )
+        assert isinstance(saved, Future)
+        self._pending.append(saved)
+        if self._ranks.is_first:
+            self._pending.append(self._thread.submit(_export, model, weights, tokenizer_path, folder / "hf"))
+
+    def finish(self, *, wait: bool) -> bool:
+        """Whether all is written and flushed to disk on this rank; raises what went wrong. wait: until it is."""
+        if not wait and not all(future.done() for future in self._pending):
+            return False
+        for future in self._pending:
+            future.result()
+        self._pending = []
+        return True
 
 
-def load_full_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Put a full optimizer state back, each rank its own part of it."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    tensors = {
-        index: {
-            # Moments have their parameter's shape and are sharded like it; the step count is a number.
-            name: _like(value, parameters[index]) if isinstance(value, torch.Tensor) and value.dim() else value
-            for name, value in of_one.items()
-        }
-        for index, of_one in state["state"].items()
-    }
-    optimizer.load_state_dict({"state": tensors, "param_groups": state["param_groups"]})
+def _export(model: Any, weights: Mapping[str, torch.Tensor], tokenizer_path: str, folder: Path) -> None:
+    export(model, weights, tokenizer_path, folder)
+    flush_folder(folder)
 
 
-def export(model: Any, weights: dict[str, torch.Tensor], dtype: torch.dtype, tokenizer_path: str, folder: Path) -> None:
-    """Write weights in `dtype` with the model's configuration and tokenizer, as transformers and vLLM load them."""
-    in_dtype = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
-    model.config.dtype = dtype
-    model.save_pretrained(folder, state_dict=in_dtype)
-    AutoTokenizer.from_pretrained(tokenizer_path).save_pretrained(folder)
+def learner_tensors(
+    policy: nn.Module,
+    reference: nn.Module | None,
+    optimizer: torch.optim.Optimizer,
+    ranks: Ranks,
+    counters: Mapping[str, int],
+) -> dict[str, torch.Tensor]:
+    """Everything that a learner needs to go on, by name: the tensors themselves where they exist, no copies."""
+    tensors = _of_module("policy", policy)
+    if reference is not None:
+        tensors |= _of_module("reference", reference)
+    for name, parameter in policy.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"optimizer.{name}.{key}"] = value
+    tensors |= {f"counters.{name}": torch.tensor(value) for name, value in counters.items()}
+    tensors[_rng_name(ranks)] = torch.get_rng_state()
+    return tensors
 
 
-def _like(full: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-    """A full tensor cut as `own` is."""
-    if not isinstance(own, DTensor):
-        return full.to(own.device)
-    from torch.distributed.tensor import distribute_tensor
+def load_learner_tensors(
+    folder: Path,
+    policy: nn.Module,
+    reference: nn.Module | None,
+    optimizer: torch.optim.Optimizer,
+    ranks: Ranks,
+    counters: Mapping[str, int],
+) -> dict[str, int]:
+    """Put what was written back into the modules and the optimizer, each rank its own part; returns the counters.
 
-    return distribute_tensor(full.to(own.device), own.device_mesh, own.placements)
+    Raises `UserError` when the checkpoint is of another model, or cannot be read.
+    """
+    known = _saved_names(folder)
+    tensors = _of_module("policy", policy)
+    missing = [name for name in tensors if name not in known]
+    if missing:
+        raise UserError(
+            f"option '--resume': {str(folder)!r} lacks {len(missing)} of {len(tensors)} weights, e.g. "
+            f"{missing[0].removeprefix('policy.')!r}; go on with the model options of the run that wrote it"
+        )
+    # A run may begin to use a reference policy, or cease to.
+    if reference is not None:
+        tensors |= {name: tensor for name, tensor in _of_module("reference", reference).items() if name in known}
+    for name, parameter in policy.named_parameters():
+        if f"optimizer.{name}.step" in known:
+            optimizer.state[parameter] = _empty_state(parameter, optimizer)
+            tensors |= {f"optimizer.{name}.{key}": optimizer.state[parameter][key] for key in _OPTIMIZER_STATE}
+    restored = {name: torch.tensor(0) for name in counters}
+    tensors |= {f"counters.{name}": tensor for name, tensor in restored.items()}
+    # A rank that the saving run did not have keeps its fresh random state.
+    rng = {name: torch.get_rng_state() for name in [_rng_name(ranks)] if name in known}
+    load(tensors | rng, checkpoint_id=folder / _FOLDER, no_dist=ranks.num_ranks == 1)
+    for state in rng.values():
+        torch.set_rng_state(state)
+    return {name: int(tensor) for name, tensor in restored.items()}
+
+
+def _saved_names(folder: Path) -> set[str]:
+    try:
+        return set(FileSystemReader(folder / _FOLDER).read_metadata().state_dict_metadata)
+    except (OSError, EOFError, ValueError, ImportError, AttributeError) as error:  # what unpickling a damaged file raises
+        raise UserError(f"option '--resume': {str(folder)!r} cannot be read ({error}); remove that folder") from error
+
+
+def _of_module(prefix: str, module: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and persistent buffers, detached; a tied weight once, under its first name."""
+    seen: set[int] = set()
+    tensors = {}
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            tensors[f"{prefix}.{name}"] = tensor.detach()
+    return tensors
+
+
+def _empty_state(parameter: nn.Parameter, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    # Where AdamW itself puts the count: on the parameter's device for its fused kernel, else on the CPU.
+    device = parameter.device if optimizer.defaults.get("fused") else "cpu"
+    step = torch.zeros((), device=device)
+    return {"step": step, "exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
+
+
+def _rng_name(ranks: Ranks) -> str:
+    return f"rng.rank_{ranks.rank}"

@@ -21,7 +21,9 @@ from r1.batching import TrainBatch, make_train_batch
 from r1.config import RunConfig
 from r1.errors import RunError, ScoringError, SyncError
 from r1.step_metrics import rollout_metrics
-from r1.types import PromptBatch, RolloutGroup, Score, ScoredGroup, StepReport, WeightManifest
+from r1.types import Progress, PromptBatch, RolloutGroup, Score, ScoredGroup, StepReport, WeightManifest
+
+START = Progress()
 
 
 class Sampler(Protocol):
@@ -55,8 +57,12 @@ class PolicyLearner(Protocol):
         """Put the current weights where the sampler can load them."""
         ...
 
-    def save(self, step: int) -> None:
-        """Write a checkpoint from which the run can go on after `step`."""
+    def save(self, progress: Progress) -> None:
+        """Begin a checkpoint from which the run can go on; it may be written while the next steps run."""
+        ...
+
+    def finish_save(self) -> None:
+        """Return once the last checkpoint that was begun is complete."""
         ...
 
 
@@ -67,8 +73,8 @@ class Trainer:
     config: RunConfig
     correctness: str
     """The reward that is reported as accuracy."""
-    prompts: Callable[[int, int], PromptBatch]
-    """(step, policy_version) -> the step's prompts; a pure function, so a resumed run sees the same ones."""
+    prompts: Callable[[Progress], PromptBatch]
+    """Progress so far -> the next step's prompts; a pure function, so a resumed run sees the same ones."""
     sampler: Sampler
     scorer: Scorer
     learner: PolicyLearner
@@ -86,40 +92,39 @@ class Observer:
 
 
 def train(
-    trainer: Trainer, observer: Observer, *, first_step: int = 1, policy_version: int = 0, evaluated: Collection[int] = ()
+    trainer: Trainer, observer: Observer, *, start: Progress = START, evaluated: Collection[int] = ()
 ) -> list[StepReport]:
-    """Run steps first_step .. num_steps and return their reports.
+    """Run the steps after `start` up to num_steps and return their reports.
 
-    policy_version: the learner's at the start.
     evaluated: steps whose evaluation an earlier process has done; the one that is due at the start is made up for.
     """
-    config = trainer.config
-    finished = first_step - 1
-    is_due = finished in (0, config.num_steps) or _due(finished, config.evaluate.every)
-    evaluate_first = is_due and finished not in evaluated
-    if finished >= config.num_steps and not evaluate_first:
+    config, progress = trainer.config, start
+    is_due = progress.step in (0, config.num_steps) or _due(progress.step, config.evaluate.every)
+    evaluate_first = is_due and progress.step not in evaluated
+    if progress.step >= config.num_steps and not evaluate_first:
         raise RunError(f"nothing to train: the run has finished its {config.num_steps} steps; raise num_steps to go on")
     trainer.sampler.load_weights(trainer.learner.publish_weights())
     if evaluate_first:
-        observer.evaluate(finished, policy_version)
+        observer.evaluate(progress.step, progress.policy_version)
     reports = []
-    for step in range(first_step, config.num_steps + 1):
-        report = train_step(trainer, observer, step, policy_version)
-        policy_version = report.policy_version
+    while progress.step < config.num_steps:
+        report, progress = train_step(trainer, observer, progress)
         observer.on_step(report)
         reports.append(report)
-        last = step == config.num_steps
-        if last or _due(step, config.checkpoint.every):
-            trainer.learner.save(step)
-        if last or _due(step, config.evaluate.every):
-            observer.evaluate(step, policy_version)
+        last = progress.step == config.num_steps
+        if last or _due(progress.step, config.checkpoint.every):
+            trainer.learner.save(progress)
+        if last or _due(progress.step, config.evaluate.every):
+            observer.evaluate(progress.step, progress.policy_version)
+    trainer.learner.finish_save()
     return reports
 
 
-def train_step(trainer: Trainer, observer: Observer, step: int, policy_version: int) -> StepReport:
+def train_step(trainer: Trainer, observer: Observer, progress: Progress) -> tuple[StepReport, Progress]:
     """One GRPO step: sample, score, compare siblings, update, publish, load."""
     config, clock = trainer.config, Stopwatch()
-    batch = trainer.prompts(step, policy_version)
+    step, policy_version = progress.step + 1, progress.policy_version
+    batch = trainer.prompts(progress)
     with clock("sample"):
         groups = trainer.sampler.sample(batch)
         check_groups(batch, groups)
@@ -152,12 +157,14 @@ def train_step(trainer: Trainer, observer: Observer, step: int, policy_version: 
         raise SyncError(f"step {step}: the learner published version {manifest.policy_version} instead of {policy_version + 1}")
     with clock("load"):
         trainer.sampler.load_weights(manifest)
-    return StepReport(
+    report = StepReport(
         step=step,
         policy_version=manifest.policy_version,
         metrics={**rollout_metrics(scored, trainer.correctness), **metrics},
         timings_s=clock.seconds,
     )
+    num_drawn = progress.num_prompts_drawn + len(batch.prompts)
+    return report, Progress(step=step, policy_version=manifest.policy_version, num_prompts_drawn=num_drawn)
 
 
 def check_groups(batch: PromptBatch, groups: Sequence[RolloutGroup]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from r1.errors import UserError
 from r1.prompts import Template, render
 from r1.seeds import derive_seed
-from r1.types import Prompt, PromptBatch
+from r1.types import Progress, Prompt, PromptBatch
 from tasks.base import Problem, Task
 
 
@@ -16,7 +16,7 @@ from tasks.base import Problem, Task
 class PromptStream:
     """An endless, seeded walk over the prompts, epoch after epoch in a new order.
 
-    Which prompts a step gets depends on the seed and the step alone: the cursor of a resumed run is its step.
+    Which prompts a step gets depends on the seed and on how many were drawn before: that number is a checkpoint's cursor.
     """
 
     prompts: Sequence[Prompt]
@@ -24,12 +24,12 @@ class PromptStream:
     """Problems left out because their prompt is longer than `max_prompt_tokens`."""
     seed: int
 
-    def batch(self, step: int, policy_version: int, *, num_prompts: int, group_size: int) -> PromptBatch:
-        """The prompts of step 1, 2, ...: the next `num_prompts` of the walk."""
-        positions = [divmod((step - 1) * num_prompts + i, len(self.prompts)) for i in range(num_prompts)]
+    def batch(self, progress: Progress, *, num_prompts: int, group_size: int) -> PromptBatch:
+        """The prompts of the step after `progress`: the next `num_prompts` of the walk."""
+        positions = [divmod(progress.num_prompts_drawn + i, len(self.prompts)) for i in range(num_prompts)]
         orders = {epoch: self._order(epoch) for epoch in {epoch for epoch, _ in positions}}
         chosen = [self.prompts[orders[epoch][index]] for epoch, index in positions]
-        return self._batch(chosen, step, policy_version, group_size, self.seed)
+        return self._batch(chosen, progress.step + 1, progress.policy_version, group_size, self.seed)
 
     def heldout_batch(self, step: int, policy_version: int, num_problems: int) -> PromptBatch:
         """The first `num_problems` prompts, one completion each; always the same ones, with seeds of their own."""

@@ -48,6 +48,10 @@ class Ranks:
         dist.all_reduce(numbers, op=operation)
         return dict(zip(names, numbers.tolist(), strict=True))
 
+    def new_cpu_group(self) -> dist.ProcessGroup | None:
+        """A second group of the same ranks for tensors on the CPU, whose messages never meet the first one's."""
+        return dist.new_group(backend="gloo") if self.num_ranks > 1 else None
+
     def shard(self, model: nn.Module) -> nn.Module:
         """Share the parameters among the ranks, block by block; each block is gathered when it computes."""
         if self.num_ranks == 1:

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from r1.checkpoint import CheckpointState, latest_checkpoint
+from r1.checkpoint import latest_checkpoint
 from r1.config import RunConfig
 from r1.errors import UserError
 from r1.metrics import read_metrics
+from r1.types import Progress
 
 
 def make_run_folder(config: RunConfig) -> Path:
@@ -25,16 +26,16 @@ def make_run_folder(config: RunConfig) -> Path:
     return run_dir
 
 
-def find_checkpoint(run_dir: Path, config: RunConfig) -> tuple[Path, CheckpointState]:
+def find_checkpoint(run_dir: Path, config: RunConfig) -> tuple[Path, Progress]:
     """Return the checkpoint to go on from; a `UserError` when there is none, or nothing left to do after it."""
-    folder, state = latest_checkpoint(run_dir)
-    is_evaluated = config.evaluate.num_problems == 0 or state.step in evaluated_steps(run_dir)
-    if state.step >= config.num_steps and is_evaluated:
+    folder, progress = latest_checkpoint(run_dir)
+    is_evaluated = config.evaluate.num_problems == 0 or progress.step in evaluated_steps(run_dir)
+    if progress.step >= config.num_steps and is_evaluated:
         raise UserError(
-            f"option '--resume': {str(run_dir)!r} has finished step {state.step} of {config.num_steps}; "
+            f"option '--resume': {str(run_dir)!r} has finished step {progress.step} of {config.num_steps}; "
             "pass num_steps=N with a larger N"
         )
-    return folder, state
+    return folder, progress
 
 
 def evaluated_steps(run_dir: Path) -> set[int]:

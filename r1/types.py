@@ -144,6 +144,22 @@ class WeightManifest:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a run has come: with the configuration, all that decides which prompts the next step gets.
+
+    >>> Progress() == Progress(step=0, policy_version=0, num_prompts_drawn=0)
+    True
+    """
+
+    step: int = 0
+    """The last finished step."""
+    policy_version: int = 0
+    """The learner's after that step."""
+    num_prompts_drawn: int = 0
+    """The place in the walk over the training problems."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StepReport:
     """One finished step, for people and for metrics.jsonl.
 

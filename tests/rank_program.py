@@ -22,7 +22,10 @@ LONG = "<think>" + "1 2 3 4 5 6 7 8 9 0 " * 6 + "</think><answer>12</answer>"
 def batch_for(num_ranks, max_tokens, policy_version=0):
     """Very unequal lengths, and one row without a token that counts (the completion whose advantage is 0.3)."""
     texts = [[LONG, SHORT, SHORT, MIDDLE], [SHORT, LONG, MIDDLE, SHORT]]
-    groups = [scored_group("6+7=", texts[0], [1.5, -0.5, -0.7, 0.3]), scored_group("50+7=", texts[1], [-1, 1, 0.5, -0.5], group_id=1)]
+    groups = [
+        scored_group("6+7=", texts[0], [1.5, -0.5, -0.7, 0.3]),
+        scored_group("50+7=", texts[1], [-1, 1, 0.5, -0.5], group_id=1),
+    ]
     batch = make_train_batch(
         groups,
         step=1,
@@ -62,8 +65,9 @@ def main(rank, num_ranks, port, folder, what):
         for version in range(2):
             learner.update(batch_for(num_ranks, 240, version))
         Path(folder, "checkpoint").mkdir(exist_ok=True)
-        learner.save(Path(folder, "checkpoint"))
-        metrics = learner.update(batch_for(num_ranks, 240, 2))
+        learner.start_save(Path(folder, "checkpoint"))
+        metrics = learner.update(batch_for(num_ranks, 240, 2))  # beside the writing
+        learner.finish_save()
         result = {"metrics": metrics, "weights": published(learner)}
     else:  # go on from the checkpoint
         learner.load(what)

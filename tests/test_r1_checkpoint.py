@@ -1,50 +1,51 @@
 import pytest
+from tiny import tiny_config
 
-from r1.checkpoint import CheckpointState, latest_checkpoint, remove_old_checkpoints, save_checkpoint
-from r1.errors import RunError, UserError
+from r1.checkpoint import begin_checkpoint, finish_checkpoint, latest_checkpoint, remove_old_checkpoints
+from r1.config import RunConfig
+from r1.errors import UserError
+from r1.types import Progress
+
+CONFIG = tiny_config()
 
 
-def save(run_dir, step):
-    def write(folder):
-        (folder / "learner.pt").write_text(f"weights {step}")
-        (folder / "hf").mkdir()
-        (folder / "hf/config.json").write_text("{}")
-
-    return save_checkpoint(run_dir, CheckpointState(step=step, policy_version=step + 1), write)
+def save(run_dir, step, with_learner=True):
+    partial = begin_checkpoint(run_dir, step)
+    if with_learner:
+        (partial / "learner").mkdir()
+        (partial / "learner/.metadata").write_text(f"weights {step}")
+    return finish_checkpoint(partial, Progress(step=step, policy_version=step + 1, num_prompts_drawn=4 * step), CONFIG)
 
 
 def test_the_latest_is_the_highest_step(tmp_path):
     for step in (2, 10, 1_000_000):
         save(tmp_path, step)
     folder, state = latest_checkpoint(tmp_path)
-    assert (folder.name, state) == ("step-1000000", CheckpointState(step=1_000_000, policy_version=1_000_001))
-    assert (folder / "learner.pt").read_text() == "weights 1000000"
+    assert folder.name == "step-1000000"
+    assert state == Progress(step=1_000_000, policy_version=1_000_001, num_prompts_drawn=4_000_000)
+    assert (tmp_path / "checkpoints/latest/learner/.metadata").read_text() == "weights 1000000"
+    assert RunConfig.model_validate_json((folder / "config.json").read_text()) == CONFIG
 
 
 def test_one_that_was_cut_off_is_never_picked_up(tmp_path):
     save(tmp_path, 1)
 
-    def die_half_way(folder):
-        (folder / "learner.pt").write_text("half")
-        raise RunError("killed")
-
-    with pytest.raises(RunError):
-        save_checkpoint(tmp_path, CheckpointState(step=2, policy_version=2), die_half_way)
+    (begin_checkpoint(tmp_path, 2) / "learner").mkdir()  # and the run is killed
     assert latest_checkpoint(tmp_path)[1].step == 1
     assert [path.name for path in (tmp_path / "checkpoints").iterdir() if path.name.startswith(".")] == [".partial-step-000002"]
     save(tmp_path, 2)
-    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-000001", "step-000002"]
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["latest", "step-000001", "step-000002"]
 
 
 def test_a_folder_without_the_learners_half_is_not_complete(tmp_path):
     save(tmp_path, 1)
-    save_checkpoint(tmp_path, CheckpointState(step=2, policy_version=2), lambda folder: None)
+    save(tmp_path, 2, with_learner=False)
     assert latest_checkpoint(tmp_path)[1].step == 1
 
 
 def test_a_damaged_state_is_named(tmp_path):
-    (save(tmp_path, 1) / "state.json").write_text('{"step": 1}')
-    with pytest.raises(UserError, match=r"state.json' is damaged .* remove that folder"):
+    (save(tmp_path, 1) / "progress.json").write_text('{"steps": 1}')
+    with pytest.raises(UserError, match=r"progress.json' is damaged .* remove that folder"):
         latest_checkpoint(tmp_path)
 
 
@@ -69,7 +70,7 @@ def test_the_last_ones_and_the_best_are_kept(tmp_path):
 def test_an_incomplete_one_is_not_counted_among_the_last(tmp_path):
     save(tmp_path, 1)
     save(tmp_path, 2)
-    save_checkpoint(tmp_path, CheckpointState(step=3, policy_version=3), lambda folder: None)
+    save(tmp_path, 3, with_learner=False)
     remove_old_checkpoints(tmp_path, keep_last=2, best_step=None)
     assert kept_steps(tmp_path) == [1, 2, 3]
     assert latest_checkpoint(tmp_path)[1].step == 2

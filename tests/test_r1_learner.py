@@ -7,7 +7,7 @@ from tiny import MODEL, load_tiny_model, logprobs_of, scored_group, tiny_config
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from r1.batching import make_train_batch
-from r1.errors import RunError, SyncError
+from r1.errors import RunError, SyncError, UserError
 from r1.learner import MAX_SKIPPED_IN_A_ROW, Learner
 from r1.shm_weights import read_tensors
 
@@ -162,18 +162,43 @@ def test_kl_to_the_reference_is_zero_at_the_start_and_needs_a_coefficient(make_l
 
 
 def test_saved_and_loaded_goes_on_bitwise_the_same(make_learner, tmp_path):
-    learner = make_learner("sync.verify=off")
+    options = ("sync.verify=off", "algorithm.kl_coef=0.1", "learner.weight_decay=0.1")
+    learner = make_learner(*options)
     learner.update(batch_of(GROUPS))
-    folder = tmp_path / "checkpoint"
-    folder.mkdir()
-    learner.save(folder)
-    learner.update(batch_of(GROUPS, policy_version=1))
-    resumed = make_learner("sync.verify=off")
-    resumed.load(folder)
-    assert resumed.policy_version == 1
-    resumed.update(batch_of(GROUPS, policy_version=1))
+    learner.start_save(tmp_path)
+    # While the files are written: what was copied is the state before this update.
+    straight = learner.update(batch_of(GROUPS, policy_version=1))
+    assert learner.finish_save()
+    resumed = make_learner(*options)
+    resumed.load(tmp_path)
+    assert (resumed.policy_version, resumed.num_updates) == (1, 1)
+    assert resumed.update(batch_of(GROUPS, policy_version=1)) == straight
     for ours, theirs in zip(learner.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_a_checkpoint_of_another_model_or_a_damaged_one_is_refused(make_learner, tmp_path):
+    learner = make_learner()
+    learner.start_save(tmp_path)
+    learner.finish_save()
+    learner.model.model.layers[0].added = torch.nn.Linear(2, 2)
+    with pytest.raises(UserError, match=r"lacks 2 of \d+ weights, e.g. 'model.model.layers.0.added.weight'; go on with the"):
+        learner.load(tmp_path)
+    (tmp_path / "learner/.metadata").write_bytes(b"")
+    with pytest.raises(UserError, match="cannot be read .* remove that folder"):
+        learner.load(tmp_path)
+
+
+def test_a_reference_policy_is_saved_and_a_run_may_do_without(make_learner, tmp_path):
+    learner = make_learner("algorithm.kl_coef=0.1")
+    with torch.no_grad():
+        next(learner.reference.parameters()).fill_(3.0)
+    learner.start_save(tmp_path)
+    learner.finish_save()
+    resumed = make_learner("algorithm.kl_coef=0.1")
+    resumed.load(tmp_path)
+    assert next(resumed.reference.parameters()).unique().tolist() == [3.0]
+    make_learner().load(tmp_path)
 
 
 def test_the_export_is_the_policy(make_learner, tmp_path):

@@ -8,7 +8,7 @@ from tiny import tiny_config
 from r1.errors import RunError, ScoringError, SyncError
 from r1.loop import Observer, Trainer, train
 from r1.rollout.scripted_engine import ScriptedEngine
-from r1.types import Prompt, PromptBatch, Score, WeightManifest
+from r1.types import Progress, Prompt, PromptBatch, Score, WeightManifest
 from tasks.arithmetic import addition
 
 
@@ -52,16 +52,20 @@ class FakeLearner:
         self.log.append(f"publish {self.version}")
         return WeightManifest(policy_version=self.version, path="", num_bytes=0, tensors=())
 
-    def save(self, step):
-        self.log.append(f"save {step}")
+    def save(self, progress):
+        self.log.append(f"save {progress.step}")
+
+    def finish_save(self):
+        self.log.append("saved")
 
 
-def prompts(step, version):
+def prompts(progress):
+    step = progress.step + 1
     made = tuple(
         Prompt(group_id=i, task="t", problem=addition(step, i), text=f"{step}+{i}=", prefill="", token_ids=(1, 2))
         for i in range(2)
     )
-    return PromptBatch(step=step, prompts=made, group_size=3, policy_version=version, seed=0)
+    return PromptBatch(step=step, prompts=made, group_size=3, policy_version=progress.policy_version, seed=0)
 
 
 @pytest.fixture
@@ -88,7 +92,7 @@ def test_the_order_of_a_run(log):
             step.format(v=1, s=2),
             "save 2, eval 2",
             step.format(v=2, s=3),
-            "save 3, eval 3",
+            "save 3, eval 3, saved",
         ]
     )
     assert [report.policy_version for report in reports] == [1, 2, 3]
@@ -99,8 +103,8 @@ def test_a_resumed_run_starts_with_a_sync_and_without_an_evaluation(log):
     trainer = trainer_of(log)
     trainer.learner.version = 2
     observer = Observer(evaluate=lambda step, version: log.append(f"eval {step}"))
-    train(trainer, observer, first_step=3, policy_version=2)
-    assert log == ["publish 2", "load 2", "sample 2", "update", "publish 3", "load 3", "save 3", "eval 3"]
+    train(trainer, observer, start=Progress(step=2, policy_version=2))
+    assert log == ["publish 2", "load 2", "sample 2", "update", "publish 3", "load 3", "save 3", "eval 3", "saved"]
 
 
 def test_an_evaluation_that_was_missed_is_made_up_for(log):
@@ -108,8 +112,8 @@ def test_an_evaluation_that_was_missed_is_made_up_for(log):
     trainer = trainer_of(log)
     trainer.learner.version = 3
     observer = Observer(evaluate=lambda step, version: log.append(f"eval {step} {version}"))
-    assert train(trainer, observer, first_step=4, policy_version=3, evaluated={0}) == []
-    assert log == ["publish 3", "load 3", "eval 3 3"]
+    assert train(trainer, observer, start=Progress(step=3, policy_version=3), evaluated={0}) == []
+    assert log == ["publish 3", "load 3", "eval 3 3", "saved"]
 
 
 def test_the_better_sibling_has_the_positive_advantage(log):
@@ -182,7 +186,7 @@ def test_a_learner_that_does_not_count_is_noticed(log):
 
 def test_nothing_left_to_train_is_an_error(log):
     with pytest.raises(RunError, match="raise num_steps"):
-        train(trainer_of(log), Observer(), first_step=4, policy_version=3, evaluated={0, 3})
+        train(trainer_of(log), Observer(), start=Progress(step=3, policy_version=3), evaluated={0, 3})
 
 
 def test_a_step_in_which_nothing_could_be_judged_stops_the_run(log):

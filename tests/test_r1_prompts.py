@@ -5,6 +5,7 @@ from transformers import AutoTokenizer
 from r1.errors import UserError
 from r1.prompt_stream import make_prompt_stream
 from r1.prompts import TEMPLATES, SplitCompletion, Template, get_template, render, split_completion
+from r1.types import Progress
 from tasks import TASKS
 from tasks.arithmetic import addition
 from tasks.base import Problem, Task
@@ -83,20 +84,22 @@ def test_it_is_an_error_if_all_are_too_long(stream):
 
 
 def test_each_epoch_visits_every_problem_once_in_another_order(stream):
-    steps = [ids(stream.batch(step, 0, num_prompts=4, group_size=2)) for step in range(1, 6)]
+    steps = [ids(stream.batch(Progress(num_prompts_drawn=drawn), num_prompts=4, group_size=2)) for drawn in range(0, 20, 4)]
     walk = [problem_id for step in steps for problem_id in step]
     assert sorted(walk[:10]) == sorted(walk[10:]) == sorted(p.problem.problem_id for p in stream.prompts)
     assert walk[:10] != walk[10:]
 
 
-def test_a_step_gets_the_same_prompts_whenever_it_is_asked(stream):
-    later = stream.batch(3, 5, num_prompts=4, group_size=2)
-    assert ids(later) == ids(stream.batch(3, 0, num_prompts=4, group_size=2))
-    assert later.policy_version == 5
+def test_prompts_depend_on_how_many_were_drawn_before_and_on_nothing_else(stream):
+    later = stream.batch(Progress(step=3, policy_version=5, num_prompts_drawn=8), num_prompts=4, group_size=2)
+    assert ids(later) == ids(stream.batch(Progress(num_prompts_drawn=8), num_prompts=4, group_size=2))
+    # A run that goes on with more prompts a step neither repeats nor leaves out any.
+    assert ids(stream.batch(Progress(num_prompts_drawn=4), num_prompts=8, group_size=2))[4:] == ids(later)
+    assert (later.step, later.policy_version) == (4, 5)
     assert [prompt.group_id for prompt in later.prompts] == [0, 1, 2, 3]
 
 
 def test_heldout_samples_have_seeds_of_their_own(stream):
     heldout = stream.heldout_batch(1, 0, 4)
-    assert heldout.seed != stream.batch(1, 0, num_prompts=4, group_size=1).seed
+    assert heldout.seed != stream.batch(Progress(), num_prompts=4, group_size=1).seed
     assert (len(heldout.prompts), heldout.group_size) == (4, 1)

@@ -8,14 +8,14 @@ from typing import Any
 import ray
 
 from r1.batching import TrainBatch
-from r1.checkpoint import CheckpointState, remove_old_checkpoints, save_checkpoint
+from r1.checkpoint import begin_checkpoint, finish_checkpoint, remove_old_checkpoints
 from r1.config import RunConfig
 from r1.learner import Learner
 from r1.loop import PolicyLearner
 from r1.metrics import best_heldout_step
 from r1.runtime.calls import Worker, call
 from r1.runtime.cluster import Resources, environment
-from r1.types import WeightManifest
+from r1.types import Progress, WeightManifest
 
 
 class LearnerWorker:
@@ -38,8 +38,11 @@ class LearnerWorker:
     def publish_weights(self) -> WeightManifest | None:
         return self._learner.publish_weights()
 
-    def save(self, folder: Path) -> None:
-        self._learner.save(folder)
+    def start_save(self, folder: Path) -> None:
+        self._learner.start_save(folder)
+
+    def finish_save(self, wait: bool) -> bool:
+        return self._learner.finish_save(wait=wait)
 
     def load(self, folder: Path) -> None:
         self._learner.load(folder)
@@ -57,6 +60,7 @@ class LearnerGroup(PolicyLearner):
         self._run_dir = run_dir
         self._publish_path = Path(publish_path)
         self._policy_version = 0
+        self._saving: tuple[Path, Progress] | None = None
         names = ["learner"] if num_ranks == 1 else [f"learner rank {rank}" for rank in range(num_ranks)]
         self.workers = [Worker(name=name, handle=actor.remote()) for name in names]
 
@@ -70,9 +74,9 @@ class LearnerGroup(PolicyLearner):
         ]
         call(self.workers, "start", each=arguments, phase="start", deadline_s=self._config.deadline_s)
 
-    def restore(self, checkpoint: Path, policy_version: int) -> None:
+    def restore(self, checkpoint: Path, progress: Progress) -> None:
         """Go on from a checkpoint."""
-        self._policy_version = policy_version
+        self._policy_version = progress.policy_version
         self._call("load", checkpoint, phase="restore")
 
     def update(self, batch: TrainBatch) -> dict[str, float]:
@@ -80,16 +84,34 @@ class LearnerGroup(PolicyLearner):
             "update", ray.put(batch), phase="update", about=f"step {batch.step}, policy version {batch.policy_version}"
         )
         self._policy_version += 1
+        self._finish_save(wait=False)
         return metrics
 
     def publish_weights(self) -> WeightManifest:
         manifest: WeightManifest = self._call("publish_weights", phase="publish", about=f"policy version {self._policy_version}")
         return manifest
 
-    def save(self, step: int) -> None:
-        state = CheckpointState(step=step, policy_version=self._policy_version)
-        save_checkpoint(self._run_dir, state, lambda folder: self._call("save", folder, phase="checkpoint", about=f"step {step}"))
-        remove_old_checkpoints(self._run_dir, self._config.checkpoint.keep_last, best_heldout_step(self._run_dir))
+    def save(self, progress: Progress) -> None:
+        """Have the ranks copy their state and begin to write it; the next steps need not wait for the disk."""
+        self.finish_save()
+        partial = begin_checkpoint(self._run_dir, progress.step)
+        self._saving = (partial, progress)
+        self._call("start_save", partial, phase="checkpoint", about=f"step {progress.step}")
+
+    def finish_save(self) -> None:
+        """Wait until the checkpoint that is being written, if any, is complete."""
+        self._finish_save(wait=True)
+
+    def _finish_save(self, *, wait: bool) -> None:
+        if self._saving is None:
+            return
+        partial, progress = self._saving
+        about = f"writing the checkpoint of step {progress.step}"
+        written = call(self.workers, "finish_save", wait, phase="checkpoint", deadline_s=self._config.deadline_s, about=about)
+        if all(written):
+            self._saving = None
+            finish_checkpoint(partial, progress, self._config)
+            remove_old_checkpoints(self._run_dir, self._config.checkpoint.keep_last, best_heldout_step(self._run_dir))
 
     def close(self) -> None:
         """Remove the shared file; by its path, since the learner that made it may have been killed."""

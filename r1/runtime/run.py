@@ -9,7 +9,6 @@ from types import FrameType
 
 from rich.console import Console
 
-from r1.checkpoint import CheckpointState
 from r1.config import RunConfig
 from r1.curves import draw_curves
 from r1.evaluate import evaluate
@@ -25,7 +24,7 @@ from r1.runtime.rollout_pool import RolloutPool
 from r1.shm_weights import new_buffer_path
 from r1.summary import before_after_table, build_summary, write_summary
 from r1.traces import remove_traces_after, write_traces
-from r1.types import ScoredGroup, StepReport
+from r1.types import Progress, ScoredGroup, StepReport
 
 
 def run(config: RunConfig, *, resume: str | Path | None = None, console: Console | None = None) -> Path:
@@ -56,14 +55,14 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
         scorer.wait_until_ready()
         learner.wait_until_ready()
         if checkpoint:
-            learner.restore(checkpoint[0], checkpoint[1].policy_version)
+            learner.restore(*checkpoint)
         sampler.wait_until_ready()
         console.print(f"ready after {time.perf_counter() - start:.0f} s", highlight=False)
         trainer = Trainer(
             config=config,
             correctness=prepared.task.correctness,
-            prompts=lambda step, version: prepared.train.batch(
-                step, version, num_prompts=config.rollout.num_prompts, group_size=config.rollout.group_size
+            prompts=lambda progress: prepared.train.batch(
+                progress, num_prompts=config.rollout.num_prompts, group_size=config.rollout.group_size
             ),
             sampler=sampler,
             scorer=scorer,
@@ -77,16 +76,14 @@ def _train_and_report(
     trainer: Trainer,
     prepared: Prepared,
     run_dir: Path,
-    resumed_from: CheckpointState | None,
+    resumed_from: Progress | None,
     started_s: float,
     console: Console,
 ) -> None:
     config = trainer.config
     with atomic_file(run_dir / "config.json") as temporary:
         temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    first_step, policy_version = 1, 0
     if resumed_from:
-        first_step, policy_version = resumed_from.step + 1, resumed_from.policy_version
         truncate_metrics(run_dir, resumed_from.step)
         remove_traces_after(run_dir, resumed_from.step)
         console.print(f"going on after step {resumed_from.step} of {run_dir}", highlight=False, markup=False)
@@ -94,7 +91,7 @@ def _train_and_report(
     try:
         with MetricsLogger(run_dir, config, console) as logger:
             observer = _observer(trainer, prepared, run_dir, logger)
-            train(trainer, observer, first_step=first_step, policy_version=policy_version, evaluated=evaluated_steps(run_dir))
+            train(trainer, observer, start=resumed_from or Progress(), evaluated=evaluated_steps(run_dir))
     except BaseException as error:  # Ctrl-C as well: the summary of an unfinished run says how it ended
         faults.append(f"{type(error).__name__}: {error}")
         raise
