@@ -1,5 +1,6 @@
 """Running the real program and looking for what it leaves behind."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -47,6 +48,14 @@ class Program:
         self.look()
         [found] = [p for p in self._seen.values() if p.is_running() and any(part.startswith(name) for part in p.cmdline())]
         return found
+
+    def kill_all(self) -> None:
+        """SIGKILL the program and everything that it started, at once, as when a machine goes down."""
+        self.look()
+        for process in [psutil.Process(self.process.pid), *self._seen.values()]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self.process.communicate()
 
     def wait(self, timeout_s: float = 300.0) -> tuple[int, str, str]:
         """(exit code, stdout, stderr), once it has ended."""
