@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException  # a BaseException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from r1.errors import UserError
+from r1.errors import RunError, UserError
 from r1.files import flush_folder
 from r1.hf_export import export, full_state
 from r1.ranks import Ranks
@@ -63,12 +64,15 @@ class StateWriter:
             self._pending.append(self._thread.submit(_export, model, weights, tokenizer_path, folder / "hf"))
 
     def finish(self, *, wait: bool) -> bool:
-        """Whether all is written and flushed to disk on this rank; raises what went wrong. wait: until it is."""
+        """Whether all is written and flushed to disk on this rank; `RunError` if it cannot be. wait: until it is."""
         if not wait and not all(future.done() for future in self._pending):
             return False
-        for future in self._pending:
-            future.result()
-        self._pending = []
+        pending, self._pending = self._pending, []
+        try:
+            for future in pending:
+                future.result()
+        except (CheckpointException, OSError) as error:
+            raise RunError(f"cannot write the checkpoint: {_reason(error)}; is the disk full?") from error
         return True
 
 
@@ -106,7 +110,7 @@ def load_learner_tensors(
 ) -> dict[str, int]:
     """Put what was written back into the modules and the optimizer, each rank its own part; returns the counters.
 
-    Raises `UserError` when the checkpoint is of another model, or cannot be read.
+    Raises `UserError` when the checkpoint is of another model, or cannot be read: nothing of use is in the modules then.
     """
     known = _saved_names(folder)
     tensors = _of_module("policy", policy)
@@ -127,7 +131,10 @@ def load_learner_tensors(
     tensors |= {f"counters.{name}": tensor for name, tensor in restored.items()}
     # A rank that the saving run did not have keeps its fresh random state.
     rng = {name: torch.get_rng_state() for name in [_rng_name(ranks)] if name in known}
-    load(tensors | rng, checkpoint_id=folder / _FOLDER, no_dist=ranks.num_ranks == 1)
+    try:
+        load(tensors | rng, checkpoint_id=folder / _FOLDER, no_dist=ranks.num_ranks == 1)
+    except CheckpointException as error:
+        raise _unreadable(folder, error) from error
     for state in rng.values():
         torch.set_rng_state(state)
     return {name: int(tensor) for name, tensor in restored.items()}
@@ -137,7 +144,18 @@ def _saved_names(folder: Path) -> set[str]:
     try:
         return set(FileSystemReader(folder / _FOLDER).read_metadata().state_dict_metadata)
     except (OSError, EOFError, ValueError, ImportError, AttributeError) as error:  # what unpickling a damaged file raises
-        raise UserError(f"option '--resume': {str(folder)!r} cannot be read ({error}); remove that folder") from error
+        raise _unreadable(folder, error) from error
+
+
+def _unreadable(folder: Path, error: BaseException) -> UserError:
+    return UserError(f"option '--resume': {str(folder)!r} cannot be read ({_reason(error)}); remove that folder")
+
+
+def _reason(error: BaseException) -> str:
+    """What the first failed rank met: a CheckpointException's own text is a page of tracebacks."""
+    if isinstance(error, CheckpointException):
+        error = next(iter(error.failures.values()))[0]
+    return f"{type(error).__name__}: {error}"
 
 
 def _of_module(prefix: str, module: nn.Module) -> dict[str, torch.Tensor]:

@@ -184,9 +184,22 @@ def test_a_checkpoint_of_another_model_or_a_damaged_one_is_refused(make_learner,
     learner.model.model.layers[0].added = torch.nn.Linear(2, 2)
     with pytest.raises(UserError, match=r"lacks 2 of \d+ weights, e.g. 'model.model.layers.0.added.weight'; go on with the"):
         learner.load(tmp_path)
+    del learner.model.model.layers[0].added
+    [shard] = (tmp_path / "learner").glob("*.distcp")
+    shard.write_bytes(shard.read_bytes()[:5000])
+    with pytest.raises(UserError, match="cannot be read .* remove that folder"):
+        learner.load(tmp_path)
     (tmp_path / "learner/.metadata").write_bytes(b"")
     with pytest.raises(UserError, match="cannot be read .* remove that folder"):
         learner.load(tmp_path)
+
+
+def test_a_state_that_cannot_be_written_is_an_error_in_the_end(make_learner, tmp_path):
+    learner = make_learner()
+    (tmp_path / "learner").write_text("in the way of a folder")
+    learner.start_save(tmp_path)
+    with pytest.raises(RunError, match="cannot write the checkpoint: FileExistsError: .*; is the disk full"):
+        learner.finish_save()
 
 
 def test_a_reference_policy_is_saved_and_a_run_may_do_without(make_learner, tmp_path):
