@@ -21,10 +21,11 @@ from r1.config import RunConfig
 from r1.errors import RunError, SyncError
 from r1.learner_state import export, full_optimizer_state, full_state, load_full_optimizer_state, load_full_state
 from r1.policy_loss import microbatch_loss
-from r1.policy_model import label_logprobs, load_model, sync_tensors
+from r1.policy_model import label_logprobs, load_model
 from r1.ranks import join_ranks, whole
 from r1.schedule import learning_rate
 from r1.shm_weights import ShmPublisher
+from r1.sync_tensors import sync_tensors
 from r1.types import WeightManifest
 
 MAX_SKIPPED_IN_A_ROW = 3
