@@ -8,6 +8,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import AutoTokenizer
 
+from r1.lora import merged
 from r1.ranks import Ranks, whole
 
 
@@ -54,8 +55,12 @@ def load_full_optimizer_state(optimizer: torch.optim.Optimizer, state: dict[str,
 
 
 def export(model: Any, weights: dict[str, torch.Tensor], dtype: torch.dtype, tokenizer_path: str, folder: Path) -> None:
-    """Write weights in `dtype` with the model's configuration and tokenizer, as transformers and vLLM load them."""
-    in_dtype = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    """Write weights in `dtype` with the model's configuration and tokenizer, as transformers and vLLM load them.
+
+    weights: the model's state in full; an adapter goes out merged, so that no reader needs peft.
+    """
+    plain = merged(model, weights)
+    in_dtype = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in plain}
     model.config.dtype = dtype
     model.save_pretrained(folder, state_dict=in_dtype)
     AutoTokenizer.from_pretrained(tokenizer_path).save_pretrained(folder)

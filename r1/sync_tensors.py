@@ -8,6 +8,8 @@ import torch
 from transformers.core_model_loading import revert_weight_conversion
 from transformers.utils import logging
 
+from r1.lora import merged
+
 
 def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
@@ -23,6 +25,7 @@ def sync_tensors(model: Any, *, whole: Callable[[torch.Tensor], torch.Tensor] = 
 
     whole: gathers a sharded tensor, e.g. `r1.ranks.whole`; a shard of fused experts cannot be taken apart. All ranks then
         iterate together.
+    An adapter (`r1.lora`) goes out merged, so that names and shapes are those of the model without it.
     Parameters and persistent buffers (DeepSeek-V3's routing bias), a tied weight once, under its first name: vLLM takes
     the output head from the embedding.
     """
@@ -34,7 +37,8 @@ def sync_tensors(model: Any, *, whole: Callable[[torch.Tensor], torch.Tensor] = 
             layer = re.match(r".*?\.\d+\.", name)  # "model.layers.3."
             layers.setdefault(layer.group() if layer else "", {})[name] = tensor.detach()
     for named in layers.values():
-        yield from revert_weight_conversion(model, {name: whole(tensor) for name, tensor in named.items()}).items()
+        plain = dict(merged(model, {name: whole(tensor) for name, tensor in named.items()}))
+        yield from revert_weight_conversion(model, plain).items()
 
 
 @torch.no_grad()
