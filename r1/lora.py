@@ -49,8 +49,8 @@ def with_adapter(model: Any, rank: int) -> Any:
         target_modules=[f"model.{name}" for name in names],
         fan_in_fan_out=any(isinstance(linear[name], Conv1D) for name in names),
     )
-    # Inside a module without a `config`: peft would translate the names for a mixture of experts, from those of
-    # transformers 4, and take DeepSeek-V3's dense layers and Qwen3-MoE's router and fused experts in (seen in 0.21.2).
+    # Inside a module without a `config`: peft takes names in a mixture of experts for those of transformers 4, and would
+    # adapt DeepSeek-V3's fused experts in place of its dense and shared layers (seen in 0.21.2).
     inject_adapter_in_model(config, torch.nn.ModuleDict({"model": model}))
     return model
 

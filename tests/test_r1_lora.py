@@ -172,6 +172,7 @@ def test_gradient_checkpointing_gives_the_same_gradient_below_a_frozen_embedding
     for overrides in ((), ("learner.gradient_checkpointing=true",)):
         learner = make_learner("algorithm.kl_coef=0.1", *overrides)
         trained_adapter(learner.model)
+        assert learner.model.is_gradient_checkpointing == bool(overrides)
         gradients.append(adapter_gradient(learner))
     assert gradients[0].norm() > 0
     assert (gradients[1] - gradients[0]).norm() < 1e-6 * gradients[0].norm()
