@@ -95,6 +95,8 @@ class AlgorithmConfig(Section):
 class LearnerConfig(Section):
     dtype: Dtype = "float32"
     """What the learner computes with; master weights and optimizer state are float32 always."""
+    lora_rank: Annotated[int, Field(ge=0)] = 0
+    """Rank of the adapters (LoRA) that are trained in place of the weights, which stay frozen; 0 trains all weights."""
     learning_rate: PositiveFloat
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Optimizer updates over which the learning rate rises linearly from 0."""

@@ -21,11 +21,13 @@ from r1.config import RunConfig
 from r1.errors import RunError, SyncError
 from r1.hf_export import export, full_state
 from r1.learner_state import StateWriter, learner_tensors, load_learner_tensors
+from r1.lora import adapter_off, with_adapter
 from r1.policy_loss import microbatch_loss
-from r1.policy_model import label_logprobs, load_model, sync_tensors
+from r1.policy_model import label_logprobs, load_model
 from r1.ranks import join_ranks, whole
 from r1.schedule import learning_rate
 from r1.shm_weights import ShmPublisher
+from r1.sync_tensors import sync_tensors
 from r1.types import WeightManifest
 
 MAX_SKIPPED_IN_A_ROW = 3
@@ -64,24 +66,25 @@ class Learner:
         self, config: RunConfig, publish_path: str, *, rank: int = 0, num_ranks: int = 1, meeting_point: str | None = None
     ) -> None:
         """publish_path: the shared-memory file for `publish_weights`. meeting_point: tcp://host:port, for several ranks."""
-        # For models with dropout; nothing else here is random.
+        # An adapter's start is drawn, by all ranks alike.
         torch.manual_seed(config.seed)
         self.config = config
         self.policy_version = 0
         self.num_updates = 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.ranks = join_ranks(rank, num_ranks, meeting_point, config.deadline_s)
-        self.model = load_model(config.model.path).to(self.device).train()
+        lora_rank = config.learner.lora_rank
+        self.model = with_adapter(load_model(config.model.path), lora_rank).to(self.device).train()
         if config.learner.gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.policy = self.ranks.shard(LabelLogprobs(self.model))
         self.reference: nn.Module | None = None
-        if config.algorithm.kl_coef > 0:
-            reference = load_model(config.model.path).to(self.device).eval().requires_grad_(False)
+        # Without its adapter the policy is the model that it started from: a reference that needs no memory.
+        if config.algorithm.kl_coef > 0 and (config.algorithm.reference_every or not lora_rank):
+            reference = with_adapter(load_model(config.model.path), lora_rank).to(self.device).eval().requires_grad_(False)
             self.reference = self.ranks.shard(LabelLogprobs(reference))
-        self.optimizer = torch.optim.AdamW(
-            self.policy.parameters(), lr=config.learner.learning_rate, weight_decay=config.learner.weight_decay
-        )
+        trained = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=config.learner.learning_rate, weight_decay=config.learner.weight_decay)
         self._publisher = ShmPublisher(publish_path, getattr(torch, config.rollout.dtype)) if self.ranks.is_first else None
         self._writer = StateWriter(self.ranks)
         self._skipped_in_a_row = 0
@@ -149,9 +152,9 @@ class Learner:
 
     def export(self, folder: str | Path) -> None:
         """Write the policy in the engine's dtype, with its tokenizer, as transformers and vLLM load it."""
-        weights = full_state(self.model, self.ranks, getattr(torch, self.config.rollout.dtype))
+        weights = full_state(self.model, self.ranks)
         if self.ranks.is_first:
-            export(self.model, weights, self.config.model.path, Path(folder))
+            export(self.model, weights, getattr(torch, self.config.rollout.dtype), self.config.model.path, Path(folder))
 
     def _counters(self) -> dict[str, int]:
         return {
@@ -171,10 +174,6 @@ class Learner:
         for index, micro in enumerate(self._microbatches(minibatch)):
             policy_BT, entropy_BT = self._logprobs(self.policy, micro)
             sums["not_finite"] += float(not torch.isfinite(policy_BT).all())
-            ref_BT = None
-            if self.reference is not None:
-                with torch.no_grad():
-                    ref_BT, _ = self._logprobs(self.reference, micro)
             part = microbatch_loss(
                 self.config.algorithm,
                 micro,
@@ -182,7 +181,7 @@ class Learner:
                 policy_BT=policy_BT,
                 own_BT=old_logprobs[index] if old_logprobs is not None else policy_BT.detach(),
                 entropy_BT=entropy_BT,
-                ref_BT=ref_BT,
+                ref_BT=self._ref_logprobs(micro) if self.config.algorithm.kl_coef > 0 else None,
                 is_ratio_to_rollout=self.config.learner.old_logprobs == "rollout",
             )
             # Ranks average their gradients; the parts of the loss are to be added up.
@@ -246,6 +245,13 @@ class Learner:
     @torch.no_grad()
     def _old_logprobs(self, minibatch: MiniBatch) -> list[torch.Tensor]:
         return [self._logprobs(self.policy, micro)[0] for micro in self._microbatches(minibatch)]
+
+    @torch.no_grad()
+    def _ref_logprobs(self, micro: MicroBatch) -> torch.Tensor:
+        if self.reference is not None:
+            return self._logprobs(self.reference, micro)[0]
+        with adapter_off(self.model):
+            return self._logprobs(self.policy, micro)[0]
 
     def _microbatches(self, minibatch: MiniBatch) -> Iterator[MicroBatch]:
         for micro in minibatch.microbatches[self.ranks.rank]:

@@ -36,7 +36,7 @@ class StateWriter:
     """Writes a learner's state and export while it goes on learning: both are copied first, and files are a thread's work.
 
     One at a time: `finish` what was started before the next `start`. The copy takes as much CPU memory as the rank's
-    weights and moments, and the export as much again on the first rank as the policy in the engine's dtype.
+    weights and moments, and the export that of the whole policy in float32 on the first rank.
     """
 
     def __init__(self, ranks: Ranks) -> None:
@@ -54,14 +54,14 @@ class StateWriter:
         tensors: see `learner_tensors`. model: exported in `dtype`, with the tokenizer of `tokenizer_path`.
         """
         assert not self._pending, "the last state is still being written"
-        weights = full_state(model, self._ranks, dtype)
+        weights = full_state(model, self._ranks)
         saved = async_save(
             dict(tensors), checkpoint_id=folder / _FOLDER, process_group=self._group, no_dist=self._ranks.num_ranks == 1
         )
         assert isinstance(saved, Future)
         self._pending.append(saved)
         if self._ranks.is_first:
-            self._pending.append(self._thread.submit(_export, model, weights, tokenizer_path, folder / "hf"))
+            self._pending.append(self._thread.submit(_export, model, weights, dtype, tokenizer_path, folder / "hf"))
 
     def finish(self, *, wait: bool) -> bool:
         """Whether all is written and flushed to disk on this rank; `RunError` if it cannot be. wait: until it is."""
@@ -76,8 +76,8 @@ class StateWriter:
         return True
 
 
-def _export(model: Any, weights: Mapping[str, torch.Tensor], tokenizer_path: str, folder: Path) -> None:
-    export(model, weights, tokenizer_path, folder)
+def _export(model: Any, weights: Mapping[str, torch.Tensor], dtype: torch.dtype, tokenizer_path: str, folder: Path) -> None:
+    export(model, weights, dtype, tokenizer_path, folder)
     flush_folder(folder)
 
 

@@ -38,46 +38,33 @@ class ShmPublisher:
         """dtype: what floating-point tensors are cast to on the way (the engine's), e.g. fp32 masters to bf16."""
         self.path = Path(path)
         self.dtype = dtype
-        self._buffer: torch.Tensor | None = None
 
     @torch.no_grad()
     def publish(self, policy_version: int, tensors: Iterable[tuple[str, torch.Tensor]]) -> WeightManifest:
-        """Copy all tensors into the file and return where each one lies, with its checksum."""
-        named = list(tensors)
-        offsets, num_bytes = [], 0
-        for _, tensor in named:
-            offsets.append(num_bytes)
-            num_bytes += math.ceil(tensor.numel() * self._wire_dtype(tensor).itemsize / ALIGNMENT) * ALIGNMENT
-        buffer = self._map(num_bytes)
-        specs = []
-        for (name, tensor), offset in zip(named, offsets, strict=True):
-            dtype = self._wire_dtype(tensor)
-            wire = buffer[offset : offset + tensor.numel() * dtype.itemsize]
-            wire.view(dtype).view(tensor.shape).copy_(tensor)
-            dtype_name = str(dtype).removeprefix("torch.")
-            specs.append(
-                TensorSpec(name=name, dtype=dtype_name, shape=tuple(tensor.shape), offset=offset, checksum=checksum(wire))
-            )
-        return WeightManifest(policy_version=policy_version, path=str(self.path), num_bytes=num_bytes, tensors=tuple(specs))
+        """Copy the tensors into the file and return where each one lies, with its checksum.
+
+        Each is written before the next one is asked for: of weights that are gathered or merged on their way, few exist at
+        a time.
+        """
+        specs, end = [], 0
+        # In place: who has mapped the file sees the new version. Written, not mapped: a full /dev/shm is an error, no SIGBUS.
+        with self.path.open("r+b" if self.path.exists() else "wb") as file:
+            for name, tensor in tensors:
+                dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
+                wire = tensor.to("cpu", dtype).contiguous().view(-1).view(torch.uint8)
+                dtype_name = str(dtype).removeprefix("torch.")
+                specs.append(
+                    TensorSpec(name=name, dtype=dtype_name, shape=tuple(tensor.shape), offset=end, checksum=checksum(wire))
+                )
+                end += math.ceil(wire.numel() / ALIGNMENT) * ALIGNMENT
+                file.write(wire.numpy().data)
+                file.write(bytes(end - file.tell()))
+            file.truncate(end)
+        return WeightManifest(policy_version=policy_version, path=str(self.path), num_bytes=end, tensors=tuple(specs))
 
     def close(self) -> None:
         """Remove the file; readers that mapped it keep their pages until they let go."""
-        self._buffer = None
         self.path.unlink(missing_ok=True)
-
-    def _wire_dtype(self, tensor: torch.Tensor) -> torch.dtype:
-        return self.dtype if tensor.is_floating_point() else tensor.dtype
-
-    def _map(self, num_bytes: int) -> torch.Tensor:
-        if self._buffer is None or self._buffer.numel() != num_bytes:
-            with self.path.open("wb") as file:
-                if hasattr(os, "posix_fallocate"):
-                    # Not truncate: a full /dev/shm is an error here, and not a SIGBUS at the first write.
-                    os.posix_fallocate(file.fileno(), 0, num_bytes)
-                else:
-                    file.truncate(num_bytes)  # macOS
-            self._buffer = _map_file(self.path, num_bytes)
-        return self._buffer
 
 
 def read_tensors(manifest: WeightManifest, *, verify: bool = True) -> list[tuple[str, torch.Tensor]]:

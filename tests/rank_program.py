@@ -1,4 +1,4 @@
-"""One learner rank in a process of its own, for tests/test_r1_ranks.py: `python rank_program.py RANK NUM_RANKS PORT FOLDER WHAT`."""
+"""One learner rank in a process of its own, for tests/test_r1_ranks.py: `python rank_program.py RANK NUM_RANKS PORT FOLDER WHAT [OPTION=VALUE ...]`."""
 
 import os
 import sys
@@ -48,19 +48,30 @@ def batch_for(num_ranks, max_tokens, policy_version=0):
 
 def gradient_of(learner, batch):
     metrics = learner._forward_backward(batch.minibatches[0], None)
-    gradient = torch.cat([whole(parameter.grad).flatten() for parameter in learner.policy.parameters()])
+    trained = [parameter for parameter in learner.policy.parameters() if parameter.requires_grad]
+    gradient = torch.cat([whole(parameter.grad).flatten() for parameter in trained])
     learner.optimizer.zero_grad(set_to_none=True)
     return gradient, metrics
 
 
-def main(rank, num_ranks, port, folder, what):
-    config = tiny_config("learner.num_threads=1", f"learner.num_ranks={num_ranks}", "sync.verify=off", "algorithm.kl_coef=0.01")
+def move_adapter(learner):
+    """Away from the start, where B is zero: A has no gradient there, and the reference would be the policy."""
+    for name, parameter in learner.policy.named_parameters():
+        if ".lora_B." in name:
+            parameter.data.add_(0.02)
+
+
+def main(rank, num_ranks, port, folder, what, *overrides):
+    options = ("learner.num_threads=1", f"learner.num_ranks={num_ranks}", "sync.verify=off", "algorithm.kl_coef=0.01")
+    config = tiny_config(*options, *overrides)
     learner = Learner(config, f"{folder}/shm", rank=rank, num_ranks=num_ranks, meeting_point=f"tcp://127.0.0.1:{port}")
+    if config.learner.lora_rank:
+        move_adapter(learner)
     if what == "gradient":
         batch = batch_for(num_ranks, max_tokens={1: 165, 2: 240, 4: 2000}[num_ranks])
         gradient, metrics = gradient_of(learner, batch)
         num_parts = len(batch.minibatches[0].microbatches[0])
-        result = {"gradient": gradient, "metrics": metrics, "num_parts": num_parts}
+        result = {"gradient": gradient, "metrics": metrics, "num_parts": num_parts, "weights": published(learner)}
     elif what == "train":  # two updates, a checkpoint, one more
         for version in range(2):
             learner.update(batch_for(num_ranks, 240, version))
@@ -83,4 +94,4 @@ def published(learner):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5])
+    main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

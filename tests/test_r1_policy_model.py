@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from r1.algorithm.logprobs import CHUNK_TOKENS
 from r1.errors import UserError
-from r1.policy_model import check_packing, label_logprobs, load_model, sync_tensors
+from r1.policy_model import check_packing, label_logprobs, load_model
+from r1.sync_tensors import sync_tensors
 
 COMMON = {
     "vocab_size": 54,  # the shipped tokenizer's

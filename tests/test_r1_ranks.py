@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny import load_tiny_model
 
 from r1.ranks import Ranks, whole
 
@@ -15,16 +16,17 @@ pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def run_ranks(num_ranks, folder, what):
+def run_ranks(num_ranks, folder, what, *overrides):
     """Run rank_program.py on all ranks and return what the first one saved."""
     folder.mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]), "OMP_NUM_THREADS": "1"}
+    paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
-            [sys.executable, str(ROOT / "tests/rank_program.py"), str(rank), str(num_ranks), str(port), str(folder), what],
+            [sys.executable, str(ROOT / "tests/rank_program.py"), str(rank), str(num_ranks), str(port), str(folder), what, *overrides],
             env=environment,
             stderr=subprocess.PIPE,
             text=True,
@@ -59,6 +61,19 @@ def test_two_ranks_go_on_exactly_from_their_checkpoint_and_one_rank_nearly(tmp_p
     alone = run_ranks(1, tmp_path / "alone", checkpoint)
     for name, tensor in straight["weights"].items():
         assert torch.allclose(alone["weights"][name], tensor, atol=1e-6), name
+
+
+@pytest.mark.slow
+def test_two_ranks_with_an_adapter_give_the_gradient_of_one_and_publish_the_same_merged_weights(tmp_path):
+    one, two = (run_ranks(num_ranks, tmp_path / str(num_ranks), "gradient", "learner.lora_rank=4") for num_ranks in (1, 2))
+    assert one["gradient"].numel() == 29568  # the adapter's weights alone: counted in test_r1_lora.py
+    assert one["metrics"]["kl"] > 1e-6  # to the model without its adapter
+    assert (two["gradient"] - one["gradient"]).norm() < 1e-5 * one["gradient"].norm()
+    for name, value in one["metrics"].items():
+        assert two["metrics"][name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+    # Sharded weights are gathered before they are merged.
+    assert two["weights"].keys() == dict(load_tiny_model().named_parameters()).keys()
+    assert all(torch.equal(two["weights"][name], tensor) for name, tensor in one["weights"].items())
 
 
 def test_one_rank_needs_no_group():

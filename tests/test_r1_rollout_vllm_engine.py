@@ -6,12 +6,14 @@ Each fault is injected and must be noticed; beside it stands that the same witho
 import pytest
 import torch
 from test_r1_shm_weights import flip_one_bit
-from tiny import engine_options, load_tiny_model, logprobs_of, mean_difference, prompt_batch, tiny_config
+from tiny import engine_options, load_tiny_model, logprobs_of, mean_difference, prompt_batch, scored_group, tiny_config
 from transformers import AutoModelForCausalLM
 
+from r1.batching import make_train_batch
 from r1.errors import SyncError
 from r1.learner import Learner
 from r1.shm_weights import ShmPublisher
+from r1.types import ScoredGroup
 
 pytestmark = pytest.mark.slow
 
@@ -196,6 +198,34 @@ def test_the_exported_policy_is_what_the_engine_serves(engine, publisher, tmp_pa
     exported = AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
     sync(engine, publisher, exported, engine.policy_version + 1)
     assert mean_difference(exported, sample(engine)) < 1e-5
+
+
+def test_an_adapters_merged_weights_are_what_the_engine_samples_with(engine, tmp_path):
+    options = ("learner.lora_rank=4", "learner.learning_rate=1e-3", "learner.warmup_steps=0", "learner.num_threads=1")
+    learner = Learner(tiny_config(*options), str(tmp_path / "weights"))
+    good, bad = "<answer>46</answer>", "<answer>7"
+    mismatches, groups = [], [scored_group("12+34=", [good, bad], [1.0, -1.0])]
+    for version in range(3):
+        # sync.verify is on: from the second update on the samples are the engine's, with the weights synced below.
+        batch = make_train_batch(
+            groups,
+            step=version + 1,
+            policy_version=version,
+            num_minibatches=1,
+            max_tokens_per_microbatch=4096,
+            max_completion_tokens=32,
+        )
+        mismatches.append(learner.update(batch)["mismatch"])
+        engine.receive_weights(learner.publish_weights(), verify=True)
+        engine.load_weights()
+        engine.reset_prefix_cache()
+        engine.verify_weights()
+        [group] = sample(engine, group_size=8, step=version + 1)
+        groups = [ScoredGroup(prompt=group.prompt, completions=group.completions, scores=(), advantages=(1.0, -1.0) * 4)]
+    assert max(mismatches) < 1e-5
+    assert mean_difference(learner.model.eval(), [group]) < 1e-5
+    assert mean_difference(load_tiny_model(), [group]) > BOUND  # the adapter did something
+    learner.close()
 
 
 def test_log_probabilities_at_another_temperature_and_from_an_exported_folder(tmp_path):

@@ -1,4 +1,5 @@
 import uuid
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -31,6 +32,23 @@ def test_what_is_read_is_what_was_published(publisher):
     for (name, tensor), (read_name, read) in zip(TENSORS, read_tensors(manifest), strict=True):
         assert read_name == name
         assert torch.equal(read, tensor)
+
+
+def test_each_tensor_is_written_before_the_next_one_is_made(publisher):
+    alive = weakref.WeakSet()
+
+    def one_at_a_time():
+        for name, tensor in TENSORS:
+            made = tensor.clone()
+            alive.add(made)
+            yield name, made
+            del made
+            assert len(alive) <= 1  # the publisher's own loop variable holds the last one
+
+    first = publisher.publish(1, one_at_a_time())
+    publisher.publish(2, TENSORS[:1])
+    assert read_tensors(publisher.publish(3, one_at_a_time()))[2][1].tolist() == [0.5]
+    assert publisher.path.stat().st_size == first.num_bytes == 192
 
 
 def test_floats_are_cast_to_the_engines_dtype_and_integers_are_not(tmp_path):

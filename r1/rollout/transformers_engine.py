@@ -9,11 +9,12 @@ import torch
 from transformers import AutoTokenizer, DynamicCache
 
 from r1.errors import SyncError
-from r1.policy_model import load_model, load_sync_tensors
+from r1.policy_model import load_model
 from r1.rollout.engine import EngineOptions, check_group, check_version
 from r1.rollout.tokens import eos_token_ids, text_of
 from r1.seeds import sample_seed
 from r1.shm_weights import read_tensors
+from r1.sync_tensors import load_sync_tensors
 from r1.types import Completion, Prompt, PromptBatch, RolloutGroup, WeightManifest
 
 
