@@ -16,12 +16,14 @@ import torch
 from torch import nn
 
 from r1.algorithm.importance import effective_share
+from r1.attention import switch_to_packed_rows
 from r1.batching import MicroBatch, MiniBatch, TrainBatch
 from r1.config import RunConfig
 from r1.errors import RunError, SyncError
+from r1.label_logprobs import LabelLogprobs
 from r1.learner_state import export, full_optimizer_state, full_state, load_full_optimizer_state, load_full_state
 from r1.policy_loss import microbatch_loss
-from r1.policy_model import label_logprobs, load_model, sync_tensors
+from r1.policy_model import load_model, sync_tensors
 from r1.ranks import join_ranks, whole
 from r1.schedule import learning_rate
 from r1.shm_weights import ShmPublisher
@@ -31,29 +33,6 @@ MAX_SKIPPED_IN_A_ROW = 3
 """Updates with a non-finite loss or gradient after which the run stops: a single one can be bad luck."""
 MAX_GRAD_NORM = 1.0
 """Longer gradients are scaled to this norm; what all published recipes here use."""
-
-
-class LabelLogprobs(nn.Module):
-    """A model whose forward pass ends in log-probabilities: sharding gathers its weights around all of it, head included."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, micro: MicroBatch, temperature: float, entropy_gradient: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (log-probabilities, entropies) of the labels, [B, T] each, 0.0 where the loss mask is False."""
-        mask = micro.loss_mask_BT
-        logprobs_N, entropies_N = label_logprobs(
-            self.model,
-            micro.token_ids_BT,
-            micro.labels_BT,
-            mask,
-            temperature,
-            attention_mask_BT=micro.attention_mask_BT,
-            entropy_gradient=entropy_gradient,
-        )
-        zeros = torch.zeros(mask.shape, device=mask.device)
-        return zeros.masked_scatter(mask, logprobs_N), zeros.masked_scatter(mask, entropies_N)
 
 
 class Learner:
@@ -73,13 +52,16 @@ class Learner:
         self.model = load_model(config.model.path).to(self.device).train()
         if config.learner.gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
-        self.policy = self.ranks.shard(LabelLogprobs(self.model))
+        is_packed = switch_to_packed_rows(self.model, getattr(torch, config.learner.dtype))
+        self.policy = self.ranks.shard(LabelLogprobs(self.model, is_packed=is_packed))
         self.reference: nn.Module | None = None
         if config.algorithm.kl_coef > 0:
             reference = load_model(config.model.path).to(self.device).eval().requires_grad_(False)
-            self.reference = self.ranks.shard(LabelLogprobs(reference))
+            is_packed = switch_to_packed_rows(reference, getattr(torch, config.learner.dtype))
+            self.reference = self.ranks.shard(LabelLogprobs(reference, is_packed=is_packed))
+        # fused: one pass over the memory instead of a dozen, 0.12 s instead of 0.87 s for 135M parameters on one core.
         self.optimizer = torch.optim.AdamW(
-            self.policy.parameters(), lr=config.learner.learning_rate, weight_decay=config.learner.weight_decay
+            self.policy.parameters(), lr=config.learner.learning_rate, weight_decay=config.learner.weight_decay, fused=True
         )
         self._publisher = ShmPublisher(publish_path, getattr(torch, config.rollout.dtype)) if self.ranks.is_first else None
         self._skipped_in_a_row = 0
