@@ -10,7 +10,7 @@ ARGS ?=
 LOCKS := requirements/cpu.lock requirements/gpu.lock requirements/dev.lock
 STAMP = .venv/.installed-$(DEVICE)-$(shell cat $(LOCKS) requirements/install.sh pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: help setup train test check bench-rewards lint fast-test lock clean
+.PHONY: help setup train test check bench-rewards bench-learner lint fast-test lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -29,6 +29,9 @@ check: setup ## ruff, mypy and the fast tests: under a minute
 
 bench-rewards: setup ## time the math grader against math-verify; ARGS="--cases FILE.jsonl" takes other completions
 	.venv/bin/python -m launch.bench_rewards $(ARGS)
+
+bench-learner: setup ## time the learner's parts, tokens/s and MFU; ARGS="--dtype bfloat16" and others, see --help
+	.venv/bin/python -m launch.bench_learner $(ARGS)
 
 lint:
 	.venv/bin/ruff check .

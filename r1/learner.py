@@ -10,20 +10,21 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from r1.algorithm.importance import effective_share
+from r1.attention import switch_to_packed_rows
 from r1.batching import MicroBatch, MiniBatch, TrainBatch
 from r1.config import RunConfig
 from r1.errors import RunError, SyncError
 from r1.hf_export import export, full_state
+from r1.label_logprobs import LabelLogprobs
 from r1.learner_state import StateWriter, learner_tensors, load_learner_tensors
 from r1.lora import adapter_off, with_adapter
 from r1.policy_loss import microbatch_loss
-from r1.policy_model import label_logprobs, load_model
+from r1.policy_model import load_model
 from r1.ranks import join_ranks, whole
 from r1.schedule import learning_rate
 from r1.shm_weights import ShmPublisher
@@ -34,29 +35,6 @@ MAX_SKIPPED_IN_A_ROW = 3
 """Updates with a non-finite loss or gradient after which the run stops: a single one can be bad luck."""
 MAX_GRAD_NORM = 1.0
 """Longer gradients are scaled to this norm; what all published recipes here use."""
-
-
-class LabelLogprobs(nn.Module):
-    """A model whose forward pass ends in log-probabilities: sharding gathers its weights around all of it, head included."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, micro: MicroBatch, temperature: float, entropy_gradient: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (log-probabilities, entropies) of the labels, [B, T] each, 0.0 where the loss mask is False."""
-        mask = micro.loss_mask_BT
-        logprobs_N, entropies_N = label_logprobs(
-            self.model,
-            micro.token_ids_BT,
-            micro.labels_BT,
-            mask,
-            temperature,
-            attention_mask_BT=micro.attention_mask_BT,
-            entropy_gradient=entropy_gradient,
-        )
-        zeros = torch.zeros(mask.shape, device=mask.device)
-        return zeros.masked_scatter(mask, logprobs_N), zeros.masked_scatter(mask, entropies_N)
 
 
 class Learner:
@@ -73,21 +51,29 @@ class Learner:
         self.num_updates = 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.ranks = join_ranks(rank, num_ranks, meeting_point, config.deadline_s)
-        lora_rank = config.learner.lora_rank
-        self.model = with_adapter(load_model(config.model.path), lora_rank).to(self.device).train()
+        policy = self._load_policy()
+        self.model = policy.model.train()
         if config.learner.gradient_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
-        self.policy = self.ranks.shard(LabelLogprobs(self.model))
+        self.policy = self.ranks.shard(policy)
         self.reference: nn.Module | None = None
         # Without its adapter the policy is the model that it started from: a reference that needs no memory.
-        if config.algorithm.kl_coef > 0 and (config.algorithm.reference_every or not lora_rank):
-            reference = with_adapter(load_model(config.model.path), lora_rank).to(self.device).eval().requires_grad_(False)
-            self.reference = self.ranks.shard(LabelLogprobs(reference))
+        if config.algorithm.kl_coef > 0 and (config.algorithm.reference_every or not config.learner.lora_rank):
+            self.reference = self.ranks.shard(self._load_policy().eval().requires_grad_(False))
         trained = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(trained, lr=config.learner.learning_rate, weight_decay=config.learner.weight_decay)
+        # fused: one pass over the memory instead of a dozen, 0.12 s instead of 0.87 s for 135M parameters on one core.
+        self.optimizer = torch.optim.AdamW(
+            trained, lr=config.learner.learning_rate, weight_decay=config.learner.weight_decay, fused=True
+        )
         self._publisher = ShmPublisher(publish_path, getattr(torch, config.rollout.dtype)) if self.ranks.is_first else None
         self._writer = StateWriter(self.ranks)
         self._skipped_in_a_row = 0
+
+    def _load_policy(self) -> LabelLogprobs:
+        """The configured model on this rank's device, not sharded yet."""
+        model = with_adapter(load_model(self.config.model.path), self.config.learner.lora_rank).to(self.device)
+        is_packed = switch_to_packed_rows(model, getattr(torch, self.config.learner.dtype))
+        return LabelLogprobs(model, is_packed=is_packed)
 
     def ready(self) -> int:
         """Answers once the model is loaded: its process id."""

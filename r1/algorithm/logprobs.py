@@ -30,7 +30,8 @@ def token_logprobs(
     Returns (logprobs_N, entropies_N), float32. The entropy -sum_v p_v log p_v is that of the distribution that is sampled
     from, at this temperature. N = 0 is allowed: empty tensors, through which the gradient is 0.
 
-    Each chunk's logits are recomputed in the backward pass instead of being kept.
+    Each chunk's logits are recomputed in the backward pass instead of being kept, but for the last chunk's: the backward
+    pass begins with them, so keeping them takes no more memory than recomputing them.
     """
     if hidden_ND.ndim != 2 or labels_N.shape != hidden_ND.shape[:1]:
         raise ValueError(f"want [N, D], [N]; got {hidden_ND.shape}, {labels_N.shape}")
@@ -38,15 +39,9 @@ def token_logprobs(
     # At least once: a micro-batch without a token that counts still needs a backward pass, e.g. to meet the other ranks.
     for start in range(0, max(1, len(labels_N)), CHUNK_TOKENS):
         rows = slice(start, start + CHUNK_TOKENS)
-        logprob, entropy = checkpoint(
-            _chunk_logprobs,
-            hidden_ND[rows],
-            logits_of,
-            labels_N[rows],
-            temperature,
-            entropy_gradient,
-            use_reentrant=False,
-        )
+        inputs = (hidden_ND[rows], logits_of, labels_N[rows], temperature, entropy_gradient)
+        is_last = start + CHUNK_TOKENS >= len(labels_N)
+        logprob, entropy = _chunk_logprobs(*inputs) if is_last else checkpoint(_chunk_logprobs, *inputs, use_reentrant=False)
         logprobs.append(logprob)
         entropies.append(entropy)
     return torch.cat(logprobs), torch.cat(entropies)

@@ -91,5 +91,8 @@ def environment(num_threads: int) -> dict[str, dict[str, str]]:
         "OMP_WAIT_POLICY": "PASSIVE",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "TOKENIZERS_PARALLELISM": "false",
+        # torch asks for 2 MB pages for large tensors: a new 200 MB tensor of logits takes 0.6k page faults and 0.02 s
+        # instead of 49k and 0.12 s. docs/performance.md
+        "THP_MEM_ALLOC_ENABLE": "1",
     }
     return {"env_vars": variables}
