@@ -1,6 +1,7 @@
 """The policy as Hugging Face files, which transformers and vLLM load."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ def export(model: Any, weights: Mapping[str, torch.Tensor], dtype: torch.dtype, 
     """
     plain = merged(model, weights)
     in_dtype = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in plain}
-    model.config.dtype = dtype
     model.save_pretrained(folder, state_dict=in_dtype)
+    # transformers has noted the live model's type, not that of the weights in the file.
+    config = deepcopy(model.config)
+    config.dtype = dtype
+    config.save_pretrained(folder)
     AutoTokenizer.from_pretrained(tokenizer_path).save_pretrained(folder)

@@ -84,8 +84,8 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:
-    """The transformer's layers: what transformers calls unsplittable."""
-    names = set(getattr(model, "_no_split_modules", None) or ())
+    """The transformer's layers: what transformers calls unsplittable, in whichever wrapper the model is."""
+    names = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
     blocks = [module for module in model.modules() if type(module).__name__ in names]
     # A block within a block (an embedding that may not be split, say) is gathered with the outer one.
     inner = {id(module) for block in blocks for module in block.modules() if module is not block}

@@ -227,6 +227,14 @@ def test_the_export_is_the_policy(make_learner, tmp_path):
     assert (tmp_path / "hf/generation_config.json").is_file()
 
 
+def test_an_export_names_the_type_that_it_is_in(make_learner, tmp_path):
+    learner = make_learner("rollout.dtype=bfloat16")
+    learner.export(tmp_path)
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path, dtype="auto")
+    assert (exported.dtype, exported.config.dtype) == (torch.bfloat16, torch.bfloat16)
+    assert next(learner.model.parameters()).dtype == torch.float32
+
+
 def test_published_weights_are_the_parameters(make_learner):
     learner = make_learner()
     manifest = learner.publish_weights()

@@ -190,6 +190,7 @@ def test_bf16_compute_beside_float32_masters(model):
 
 
 def test_no_token_that_counts_still_has_a_gradient(model):
+    model.zero_grad()  # the fixture is shared
     token_ids, labels, mask, positions = packed()
     logprobs, entropies = label_logprobs(model, token_ids, labels, mask & False, 1.0, position_ids_BT=positions)
     assert logprobs.shape == entropies.shape == (0,)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from tiny import load_tiny_model
 
-from r1.ranks import Ranks, whole
+from r1.label_logprobs import LabelLogprobs
+from r1.ranks import Ranks, _blocks, whole
 
 pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,6 +75,12 @@ def test_two_ranks_with_an_adapter_give_the_gradient_of_one_and_publish_the_same
     # Sharded weights are gathered before they are merged.
     assert two["weights"].keys() == dict(load_tiny_model().named_parameters()).keys()
     assert all(torch.equal(two["weights"][name], tensor) for name, tensor in one["weights"].items())
+
+
+def test_the_layers_are_shared_out_one_by_one():
+    # Each is gathered when it computes; the whole model at once would need its full memory on every rank.
+    layers = load_tiny_model().model.layers
+    assert [type(block).__name__ for block in _blocks(LabelLogprobs(load_tiny_model()))] == ["LlamaDecoderLayer"] * len(layers)
 
 
 def test_one_rank_needs_no_group():
