@@ -95,7 +95,7 @@ def label_logprobs(
         at the end of a packed row is sequences of its own (0 in each column will do). transformers reads the borders
         from the positions when it gets no attention mask and no cache; seen (tests) for Llama, Qwen2, Qwen3, Gemma 2 and 3,
         GPT-2, Mistral, GLM-4, Qwen2-MoE, Qwen3-MoE, DeepSeek-V3, Cohere, Granite and GPT-J, with sdpa and eager. Recurrent
-        families (Mamba, Qwen3-Next, ...) read on across borders: `check_packing` tells.
+        families (Mamba, Qwen3-Next, ...) read on across borders: `r1.attention.check_packing` tells.
     temperature, entropy_gradient, and what is recomputed in the backward pass: see `r1.algorithm.logprobs.token_logprobs`.
     Returns (logprobs_N, entropies_N), float32. Raises ValueError for shapes that do not fit.
     """
@@ -155,24 +155,6 @@ def _hidden_states(
         given["position_ids"] = position_ids_BT
     hidden: torch.Tensor = model.base_model(input_ids=token_ids_BT, use_cache=False, **given).last_hidden_state
     return hidden
-
-
-def check_packing(model: Any) -> None:
-    """Raise `UserError` unless packed rows give each sequence the hidden states that it has alone.
-
-    One forward pass over 12 tokens: call it once after loading, where packing is switched on.
-    """
-    model = _causal_lm(model)
-    token_ids = _probe_tokens(model)
-    positions = torch.cat([torch.arange(5), torch.arange(7)])[None].to(token_ids.device)
-    with _probing(model):
-        packed = _hidden_states(model, token_ids, position_ids_BT=positions)
-        alone = torch.cat([_hidden_states(model, part) for part in (token_ids[:, :5], token_ids[:, 5:])], dim=1)
-    if not _close(packed, alone, 0.02):  # rounding in bf16 stays below; another sequence's tokens do not
-        raise UserError(
-            f"packed rows: {model.config.model_type} with {model.config._attn_implementation} attention mixes the sequences of "
-            f"a row (hidden states differ by {(packed - alone).abs().max().item():.1e}); train it on padded rows"
-        )
 
 
 def _check_head(model: Any) -> None:

@@ -52,10 +52,13 @@ class Ranks:
         """A second group of the same ranks for tensors on the CPU, whose messages never meet the first one's."""
         return dist.new_group(backend="gloo") if self.num_ranks > 1 else None
 
-    def shard(self, model: nn.Module) -> nn.Module:
-        """Share the parameters among the ranks, block by block; each block is gathered when it computes."""
+    def shard(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """Bring a model from the CPU to the ranks' devices; with several ranks each gets its share of every block.
+
+        Block by block, so that no device ever holds the whole model; each block is gathered when it computes.
+        """
         if self.num_ranks == 1:
-            return model
+            return model.to(device)
         for block in _blocks(model):
             fully_shard(block)
         fully_shard(model)

@@ -2,13 +2,15 @@ import logging
 
 import pytest
 import torch
-from test_r1_policy_model import make_family
+import transformers
+from test_r1_policy_model import FAMILIES, make_family
 from tiny import MODEL
 
 from r1 import attention
-from r1.attention import packed_attention, switch_to_packed_rows
+from r1.attention import check_packing, packed_attention, switch_to_packed_rows
 from r1.batching import _EMPTY, MicroBatch
-from r1.label_logprobs import LabelLogprobs
+from r1.errors import UserError
+from r1.policy import Policy
 from r1.policy_model import load_model
 
 LENGTHS = (40, 0, 1, 7, 23)
@@ -57,7 +59,7 @@ def test_packed_and_padded_rows_give_one_result_and_one_gradient(family, tmp_pat
     results = []
     for is_packed in (False, True):
         model.zero_grad()
-        logprobs_BT, entropies_BT = LabelLogprobs(model, is_packed=is_packed)(micro, 0.7, True)
+        logprobs_BT, entropies_BT = Policy(model, is_packed=is_packed)(micro, 0.7, True)
         (weights_BT * logprobs_BT + entropy_weights_BT * entropies_BT).sum().backward()
         gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
         results.append((logprobs_BT.detach(), entropies_BT.detach(), gradient))
@@ -74,7 +76,7 @@ def test_packed_and_padded_rows_give_one_result_and_one_gradient(family, tmp_pat
 def test_a_packed_row_holds_no_padding():
     model, seen = load_model(str(MODEL)), []
     model.base_model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs), with_kwargs=True)
-    LabelLogprobs(model, is_packed=True)(micro_batch(), 1.0, False)
+    Policy(model, is_packed=True)(micro_batch(), 1.0, False)
     assert seen[0]["input_ids"].shape == (1, 40 + 1 + 7 + 23)
     assert seen[0]["position_ids"].tolist() == [[*range(40), 0, *range(7), *range(23)]]
     assert "attention_mask" not in seen[0]
@@ -83,7 +85,7 @@ def test_a_packed_row_holds_no_padding():
 @pytest.mark.parametrize("is_packed", [False, True])
 def test_a_rank_with_nothing_to_do_takes_part(is_packed):
     model = load_model(str(MODEL))
-    logprobs_BT, entropies_BT = LabelLogprobs(model, is_packed=is_packed)(_EMPTY, 1.0, False)
+    logprobs_BT, entropies_BT = Policy(model, is_packed=is_packed)(_EMPTY, 1.0, False)
     assert logprobs_BT.tolist() == entropies_BT.tolist() == [[0.0]]
     logprobs_BT.sum().backward()
     gradients = [p.grad for p in model.parameters()]
@@ -91,35 +93,53 @@ def test_a_rank_with_nothing_to_do_takes_part(is_packed):
 
 
 def test_on_a_cpu_rows_stay_padded():
-    model = load_model(str(MODEL))
-    assert not switch_to_packed_rows(model, torch.bfloat16)
-    assert model.config._attn_implementation == "sdpa"
+    policy = Policy(load_model(str(MODEL)))
+    switch_to_packed_rows(policy, "cpu", torch.bfloat16)
+    assert not policy.is_packed
+    assert policy.model.config._attn_implementation == "sdpa"
 
 
 def test_a_model_that_takes_the_kernel_is_packed(monkeypatch):
     monkeypatch.setattr(attention, "packed_attention", lambda *_, **__: "eager")  # stands for one of the kernels
-    model = load_model(str(MODEL))
-    assert switch_to_packed_rows(model, torch.float32)
-    assert model.config._attn_implementation == "eager"
+    policy = Policy(load_model(str(MODEL)))
+    switch_to_packed_rows(policy, "cuda", torch.float32)
+    assert policy.is_packed
+    assert policy.model.config._attn_implementation == "eager"
 
 
 def test_a_model_that_refuses_keeps_padded_rows_and_says_why(monkeypatch, caplog):
     monkeypatch.setattr(attention, "packed_attention", lambda *_, **__: "flash_attention_2")  # not installed here
-    model = load_model(str(MODEL))
+    policy = Policy(load_model(str(MODEL)))
     with caplog.at_level(logging.WARNING, logger="r1.attention"):
-        assert not switch_to_packed_rows(model, torch.bfloat16)
-    assert model.config._attn_implementation == "sdpa"
+        switch_to_packed_rows(policy, "cuda", torch.bfloat16)
+    assert not policy.is_packed
+    assert policy.model.config._attn_implementation == "sdpa"
     [record] = caplog.records
     assert record.message.startswith("learner: padded rows with sdpa, not flash_attention_2: ")
 
 
 def test_a_family_that_mixes_sequences_keeps_padded_rows(monkeypatch, caplog):
-    def mixes(model):
-        raise attention.UserError("packed rows: it mixes the sequences of a row")
-
+    # An attention that is not told where a sequence begins: what `check_packing` is there for.
     monkeypatch.setattr(attention, "packed_attention", lambda *_, **__: "eager")
-    monkeypatch.setattr(attention, "check_packing", mixes)
-    model = load_model(str(MODEL))
-    assert not switch_to_packed_rows(model, torch.float32)
-    assert model.config._attn_implementation == "sdpa"
-    assert caplog.messages == ["learner: padded rows with sdpa, not eager: packed rows: it mixes the sequences of a row"]
+    policy = Policy(load_model(str(MODEL)))
+    forward = policy.model.base_model.forward
+    policy.model.base_model.forward = lambda position_ids=None, **inputs: forward(**inputs)
+    switch_to_packed_rows(policy, "cuda", torch.float32)
+    assert not policy.is_packed
+    assert policy.model.config._attn_implementation == "sdpa"
+    [message] = caplog.messages
+    assert message.startswith("learner: padded rows with sdpa, not eager: packed rows: llama with eager attention mixes the seq")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_here_can_be_packed(family, tmp_path):
+    check_packing(Policy(load_model(make_family(family, tmp_path))), torch.float32)
+
+
+def test_a_recurrent_family_is_refused_for_packed_rows(tmp_path):
+    config = transformers.MambaConfig(vocab_size=54, hidden_size=64, num_hidden_layers=2, state_size=8, tie_word_embeddings=True)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    torch.nn.init.normal_(model.get_input_embeddings().weight)  # far from uniform, or nothing would be compared
+    model.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="packed rows: mamba .* mixes the sequences of a row"):
+        check_packing(Policy(load_model(str(tmp_path))), torch.float32)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import load_tiny_model
 
-from r1.label_logprobs import LabelLogprobs
+from r1.policy import Policy
 from r1.ranks import Ranks, _blocks, whole
 
 pytestmark = pytest.mark.timeout(300)
@@ -80,12 +80,12 @@ def test_two_ranks_with_an_adapter_give_the_gradient_of_one_and_publish_the_same
 def test_the_layers_are_shared_out_one_by_one():
     # Each is gathered when it computes; the whole model at once would need its full memory on every rank.
     layers = load_tiny_model().model.layers
-    assert [type(block).__name__ for block in _blocks(LabelLogprobs(load_tiny_model()))] == ["LlamaDecoderLayer"] * len(layers)
+    assert [type(block).__name__ for block in _blocks(Policy(load_tiny_model()))] == ["LlamaDecoderLayer"] * len(layers)
 
 
 def test_one_rank_needs_no_group():
     ranks, model = Ranks(), torch.nn.Linear(2, 2)
     assert ranks.sum({"a": 1.5}) == ranks.max({"a": 1.5}) == {"a": 1.5}
-    assert ranks.shard(model) is model
+    assert ranks.shard(model, torch.device("cpu")) is model
     assert whole(model.weight) is model.weight
     assert not torch.distributed.is_initialized()

@@ -9,11 +9,13 @@ from r1.batching import MicroBatch
 from r1.policy_model import label_logprobs
 
 
-class LabelLogprobs(nn.Module):
+class Policy(nn.Module):
     """A model whose forward pass ends in log-probabilities: sharding gathers its weights around all of it, head included."""
 
+    is_packed: bool
+    """Whether a micro-batch is computed as one row without padding, see `r1.attention`."""
+
     def __init__(self, model: Any, *, is_packed: bool = False) -> None:
-        """is_packed: whether a micro-batch is computed as one row without padding, see `r1.attention`."""
         super().__init__()
         self.model = model
         self.is_packed = is_packed
