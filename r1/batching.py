@@ -132,9 +132,9 @@ def _balance(rows: Sequence[_Row], num_ranks: int) -> list[list[_Row]]:
 
 
 def _split(rows: Sequence[_Row], max_tokens: int) -> Iterator[list[_Row]]:
-    """Cut the rows, longest first, into parts of at most `max_tokens` cells, of which at most a tenth is padding.
+    """Cut the rows, longest first, into parts of at most `max_tokens` cells.
 
-    A row that is longer than the budget stands alone.
+    At most a tenth of a part is padding, but for small ones (MIN_CELLS). A row that is longer than the budget stands alone.
     """
     part: list[_Row] = []
     num_tokens = 0

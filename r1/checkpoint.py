@@ -11,11 +11,12 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from r1.config import RunConfig
-from r1.errors import UserError
+from r1.errors import RunError, UserError
 from r1.files import flush
 from r1.types import Progress
 
@@ -37,6 +38,11 @@ def begin_checkpoint(run_dir: Path, step: int) -> Path:
 
 def finish_checkpoint(partial: Path, progress: Progress, config: RunConfig) -> Path:
     """Add the driver's part to what the learner has written and flushed, and give it its name: the folder is returned."""
+    if not _has_learner_state(partial):
+        raise RunError(
+            f"checkpoint of step {progress.step}: the learner has written nothing into {partial} that can be seen here; "
+            "run_dir must be a folder that all nodes share"
+        )
     final = partial.with_name(f"step-{progress.step:06d}")
     for name, text in (
         ("config.json", config.model_dump_json(indent=2)),
@@ -44,24 +50,28 @@ def finish_checkpoint(partial: Path, progress: Progress, config: RunConfig) -> P
     ):
         (partial / name).write_text(text + "\n", encoding="utf-8")
         flush(partial / name)
+    # The learner has flushed its files; their names lie in the folders.
+    flush(partial / "learner")
     flush(partial)
-    partial.rename(final)  # never replaces one: a resumed run starts from the newest
-    link = final.with_name(f".{LATEST}")
-    link.unlink(missing_ok=True)
-    link.symlink_to(final.name)
-    os.replace(link, final.with_name(LATEST))
+    if final.exists() and not _is_complete(final):
+        _remove(final)
+    partial.rename(final)  # never replaces a complete one: a resumed run starts from the newest
     flush(final.parent)
+    _point_latest(final)
     return final
 
 
-def remove_old_checkpoints(run_dir: Path, keep_last: int, best_step: int | None) -> None:
-    """Remove all complete checkpoints but the newest `keep_last` and that of `best_step`."""
+def remove_old_checkpoints(run_dir: Path, keep_last: int, accuracy: Mapping[int, float]) -> None:
+    """Remove all complete checkpoints but the newest `keep_last` and the best of all.
+
+    accuracy: step -> held-out accuracy after it, where it was measured; of equals the earlier step is the best.
+    """
     folders = sorted(_complete(run_dir), key=_step_of)
+    measured = [folder for folder in folders if _step_of(folder) in accuracy]
+    best = max(measured, key=lambda folder: accuracy[_step_of(folder)]) if measured else None
     for folder in folders[:-keep_last]:
-        if _step_of(folder) != best_step:
-            # Renamed first: one that is cut off while being removed is no checkpoint any more.
-            doomed = folder.rename(folder.with_name(f".partial-{folder.name}"))
-            shutil.rmtree(doomed)
+        if folder != best:
+            _remove(folder)
 
 
 def latest_checkpoint(run_dir: Path) -> tuple[Path, Progress]:
@@ -72,6 +82,7 @@ def latest_checkpoint(run_dir: Path) -> tuple[Path, Progress]:
             f"option '--resume': {str(run_dir)!r} holds no complete checkpoint; start a new run, with checkpoint.every above 0"
         )
     newest = max(folders, key=_step_of)
+    _point_latest(newest)  # a run that was killed may have left it behind
     try:
         return newest, Progress(**json.loads((newest / "progress.json").read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
@@ -90,4 +101,20 @@ def _step_of(folder: Path) -> int:
 
 def _is_complete(folder: Path) -> bool:
     """Both halves are there: the driver's, and the learner's, which another node wrote if it shares this folder."""
-    return (folder / "progress.json").is_file() and (folder / "learner/.metadata").is_file()
+    return (folder / "progress.json").is_file() and _has_learner_state(folder)
+
+
+def _has_learner_state(folder: Path) -> bool:
+    return (folder / "learner/.metadata").is_file()
+
+
+def _remove(folder: Path) -> None:
+    # Renamed first: one that is cut off while being removed is no checkpoint any more.
+    shutil.rmtree(folder.rename(folder.with_name(f".partial-removed-{folder.name}")))
+
+
+def _point_latest(folder: Path) -> None:
+    link = folder.with_name(f".{LATEST}")
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder.name)
+    os.replace(link, folder.with_name(LATEST))

@@ -165,7 +165,7 @@ class RunConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     num_steps: Count
     deadline_s: PositiveFloat = 600.0
-    """Longest time for any one phase (starting a worker, sampling a step, an update, a part of a weight sync), seconds."""
+    """Longest time for any one phase (starting a worker, sampling a step, an update, a part of a sync, a checkpoint), seconds."""
     model: ModelConfig
     task: TaskConfig
     rollout: RolloutConfig

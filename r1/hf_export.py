@@ -32,9 +32,18 @@ def export(model: Any, weights: Mapping[str, torch.Tensor], dtype: torch.dtype, 
     """
     plain = merged(model, weights)
     in_dtype = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in plain}
+    _make_valid(model.generation_config)
     model.save_pretrained(folder, state_dict=in_dtype)
     # transformers has noted the live model's type, not that of the weights in the file.
     config = deepcopy(model.config)
     config.dtype = dtype
     config.save_pretrained(folder)
     AutoTokenizer.from_pretrained(tokenizer_path).save_pretrained(folder)
+
+
+def _make_valid(generation_config: Any) -> None:
+    """Some published models say "do not sample" and a temperature: they load, but transformers refuses to save them."""
+    try:
+        generation_config.validate(strict=True)
+    except ValueError:
+        generation_config.do_sample = True  # as the policy was trained

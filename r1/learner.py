@@ -117,7 +117,9 @@ class Learner:
 
         Everything is copied before this returns; `finish_save` says when it is on disk.
         """
-        tensors = learner_tensors(self.policy, self.reference, self.optimizer, self.ranks, self._counters())
+        # A reference that never changes is in model.path.
+        reference = self.reference if self.config.algorithm.reference_every else None
+        tensors = learner_tensors(self.policy, reference, self.optimizer, self.ranks, self._counters())
         dtype = getattr(torch, self.config.rollout.dtype)
         self._writer.start(Path(folder), tensors, self.model, dtype, self.config.model.path)
 

@@ -10,12 +10,15 @@ import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException  # a BaseException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
@@ -71,7 +74,7 @@ class StateWriter:
         try:
             for future in pending:
                 future.result()
-        except (CheckpointException, OSError) as error:
+        except (CheckpointException, OSError, SafetensorError) as error:
             raise RunError(f"cannot write the checkpoint: {_reason(error)}; is the disk full?") from error
         return True
 
@@ -112,15 +115,15 @@ def load_learner_tensors(
 
     Raises `UserError` when the checkpoint is of another model, or cannot be read: nothing of use is in the modules then.
     """
-    known = _saved_names(folder)
+    known = _saved_shapes(folder)
     tensors = _of_module("policy", policy)
-    missing = [name for name in tensors if name not in known]
-    if missing:
+    others = [name for name, tensor in tensors.items() if known.get(name) != tuple(tensor.shape)]
+    if others:
         raise UserError(
-            f"option '--resume': {str(folder)!r} lacks {len(missing)} of {len(tensors)} weights, e.g. "
-            f"{missing[0].removeprefix('policy.')!r}; go on with the model options of the run that wrote it"
+            f"option '--resume': {str(folder)!r} does not hold {len(others)} of {len(tensors)} weights in their shape, e.g. "
+            f"{others[0].removeprefix('policy.model.')!r}; go on with the model options of the run that wrote it"
         )
-    # A run may begin to use a reference policy, or cease to.
+    # A run may begin to use a reference policy, or cease to; one that never changes is loaded from model.path.
     if reference is not None:
         tensors |= {name: tensor for name, tensor in _of_module("reference", reference).items() if name in known}
     for name, parameter in policy.named_parameters():
@@ -140,11 +143,13 @@ def load_learner_tensors(
     return {name: int(tensor) for name, tensor in restored.items()}
 
 
-def _saved_names(folder: Path) -> set[str]:
+def _saved_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    damage = (OSError, EOFError, UnpicklingError, ValueError, ImportError, AttributeError, LookupError, TypeError)
     try:
-        return set(FileSystemReader(folder / _FOLDER).read_metadata().state_dict_metadata)
-    except (OSError, EOFError, ValueError, ImportError, AttributeError) as error:  # what unpickling a damaged file raises
+        metadata = FileSystemReader(folder / _FOLDER).read_metadata().state_dict_metadata
+    except damage as error:  # what unpickling any bytes may raise
         raise _unreadable(folder, error) from error
+    return {name: tuple(one.size) for name, one in metadata.items() if isinstance(one, TensorStorageMetadata)}
 
 
 def _unreadable(folder: Path, error: BaseException) -> UserError:
@@ -155,15 +160,21 @@ def _reason(error: BaseException) -> str:
     """What the first failed rank met: a CheckpointException's own text is a page of tracebacks."""
     if isinstance(error, CheckpointException):
         error = next(iter(error.failures.values()))[0]
-    return f"{type(error).__name__}: {error}"
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
 
 
 def _of_module(prefix: str, module: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and persistent buffers, detached; a tied weight once, under its first name."""
+    """What of a module is not in model.path: all parameters, or an adapter's alone, and persistent buffers.
+
+    Detached; a tied weight once, under its first name.
+    """
+    state = module.state_dict(keep_vars=True)
+    is_adapted = any(".lora_" in name for name in state)
     seen: set[int] = set()
     tensors = {}
-    for name, tensor in module.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
+    for name, tensor in state.items():
+        is_frozen_base = is_adapted and isinstance(tensor, nn.Parameter) and ".lora_" not in name
+        if id(tensor) not in seen and not is_frozen_base:
             seen.add(id(tensor))
             tensors[f"{prefix}.{name}"] = tensor.detach()
     return tensors

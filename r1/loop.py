@@ -10,9 +10,10 @@ One step, and who waits for whom (strict mode, nothing overlaps):
             -> sampler.load        every rollout worker loads and verifies them, then the next step may begin
 """
 
+import contextlib
+import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +25,8 @@ from r1.step_metrics import rollout_metrics
 from r1.types import Progress, PromptBatch, RolloutGroup, Score, ScoredGroup, StepReport, WeightManifest
 
 START = Progress()
+LAST_SAVE_S = 60.0
+"""How long a run that fails waits for the checkpoint that is being written."""
 
 
 class Sampler(Protocol):
@@ -61,8 +64,8 @@ class PolicyLearner(Protocol):
         """Begin a checkpoint from which the run can go on; it may be written while the next steps run."""
         ...
 
-    def finish_save(self) -> None:
-        """Return once the last checkpoint that was begun is complete."""
+    def finish_save(self, limit_s: float = math.inf) -> None:
+        """Return once the last checkpoint that was begun is complete; raises after `limit_s`."""
         ...
 
 
@@ -106,17 +109,25 @@ def train(
     trainer.sampler.load_weights(trainer.learner.publish_weights())
     if evaluate_first:
         observer.evaluate(progress.step, progress.policy_version)
-    reports = []
-    while progress.step < config.num_steps:
-        report, progress = train_step(trainer, observer, progress)
-        observer.on_step(report)
-        reports.append(report)
-        last = progress.step == config.num_steps
-        if last or _due(progress.step, config.checkpoint.every):
-            trainer.learner.save(progress)
-        if last or _due(progress.step, config.evaluate.every):
-            observer.evaluate(progress.step, progress.policy_version)
-    trainer.learner.finish_save()
+    reports: list[StepReport] = []
+    try:
+        while progress.step < config.num_steps:
+            report, progress = train_step(trainer, observer, progress)
+            observer.on_step(report)
+            reports.append(report)
+            last = progress.step == config.num_steps
+            if last or _due(progress.step, config.checkpoint.every):
+                trainer.learner.save(progress)
+            if last:
+                trainer.learner.finish_save()
+            if last or _due(progress.step, config.evaluate.every):
+                observer.evaluate(progress.step, progress.policy_version)
+    except BaseException:
+        # Whatever ends the run, Ctrl-C as well: a checkpoint that is nearly written is worth a moment. The learner may be
+        # what failed, so an error here says nothing new.
+        with contextlib.suppress(RunError):
+            trainer.learner.finish_save(LAST_SAVE_S)
+        raise
     return reports
 
 
@@ -207,7 +218,7 @@ class Stopwatch:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
-    @contextmanager
+    @contextlib.contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
         start = time.perf_counter()
         yield

@@ -154,14 +154,9 @@ class MetricsLogger:
         self._progress.update(self._progress.task_ids[0], completed=step, left=left)
 
 
-def best_heldout_step(run_dir: Path) -> int | None:
-    """Return the training step after which the held-out accuracy was best so far; None before the first evaluation."""
-    accuracy = {
-        event["step"]: event["metrics"]["accuracy"]
-        for event in read_metrics(run_dir)
-        if event["kind"] == "heldout" and event["step"] > 0
-    }
-    return max(accuracy, key=lambda step: accuracy[step]) if accuracy else None
+def heldout_accuracy(run_dir: Path) -> dict[int, float]:
+    """Return step -> held-out accuracy after it, for the steps that were evaluated so far."""
+    return {event["step"]: event["metrics"]["accuracy"] for event in read_metrics(run_dir) if event["kind"] == "heldout"}
 
 
 def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:

@@ -1,9 +1,11 @@
 """The folder that a run writes: made before anything is started, gone again when nothing came of it."""
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from r1.checkpoint import latest_checkpoint
 from r1.config import RunConfig
@@ -53,3 +55,20 @@ def removed_if_empty(run_dir: Path) -> Iterator[None]:
     finally:
         if not any(run_dir.iterdir()):
             run_dir.rmdir()
+
+
+def changed_options(checkpoint: Path, config: RunConfig) -> list[str]:
+    """Return "section.option: before -> now" for each option that a resumed run has otherwise than its checkpoint."""
+    before = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    then, now = (dict(_leaves(tree)) for tree in (before, config.model_dump(mode="json")))
+    # The folder may have been moved, and is named by --resume.
+    names = [name for name in {**then, **now} if then.get(name) != now.get(name) and name != "run_dir"]
+    return [f"{name}: {then.get(name)} -> {now.get(name)}" for name in names]
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,7 +1,7 @@
 """The numbers of a step that can be read off its scored groups, for training and held-out problems alike."""
 
 from collections.abc import Sequence
-from statistics import fmean
+from statistics import fmean, stdev
 
 from r1.types import ScoredGroup
 
@@ -10,6 +10,7 @@ def rollout_metrics(groups: Sequence[ScoredGroup], correctness: str) -> dict[str
     """Means over all completions, and shares of groups and completions.
 
     reward, reward/<name>, accuracy (the reward named by `correctness`): over the completions that have one.
+    reward_std: sample standard deviation of the reward over all of them, whatever their group.
     zero_variance_share: groups whose known rewards are all equal; they have no advantage and teach nothing.
     unjudged_share: completions without a reward, since a reward function could not judge them or failed.
     reward_errors/<name>, reward_timeouts/<name>: how often a reward failed, timeouts included; timeouts alone.
@@ -18,7 +19,8 @@ def rollout_metrics(groups: Sequence[ScoredGroup], correctness: str) -> dict[str
     completions = [completion for group in groups for completion in group.completions]
     scores = [score for group in groups for score in group.scores]
     lengths = [len(completion.token_ids) for completion in completions]
-    metrics = {"reward": _mean([score.reward for score in scores])}
+    known = [score.reward for score in scores if score.reward is not None]
+    metrics = {"reward": _mean(known), "reward_std": stdev(known) if len(known) > 1 else 0.0}
     for name in scores[0].breakdown if scores else ():
         metrics[f"reward/{name}"] = _mean([score.breakdown.get(name) for score in scores])
         failures = [score.failures[name] for score in scores if name in score.failures]
@@ -27,6 +29,7 @@ def rollout_metrics(groups: Sequence[ScoredGroup], correctness: str) -> dict[str
     metrics["accuracy"] = metrics.get(f"reward/{correctness}", 0.0)
     return metrics | {
         "completion_tokens": _mean(lengths),
+        "completion_tokens_max": float(max(lengths, default=0)),
         "truncated_share": _mean([completion.finish_reason == "length" for completion in completions]),
         "zero_variance_share": _mean([len(_known_rewards(group)) < 2 for group in groups]),
         "duplicate_share": _mean([_is_repeat(group, i) for group in groups for i in range(len(group.completions))]),

@@ -3,7 +3,8 @@ from tiny import tiny_config
 
 from r1.checkpoint import begin_checkpoint, finish_checkpoint, latest_checkpoint, remove_old_checkpoints
 from r1.config import RunConfig
-from r1.errors import UserError
+from r1.errors import RunError, UserError
+from r1.run_folder import changed_options
 from r1.types import Progress
 
 CONFIG = tiny_config()
@@ -37,10 +38,30 @@ def test_one_that_was_cut_off_is_never_picked_up(tmp_path):
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["latest", "step-000001", "step-000002"]
 
 
-def test_a_folder_without_the_learners_half_is_not_complete(tmp_path):
+def test_a_learner_that_wrote_somewhere_else_is_an_error_at_once(tmp_path):
+    with pytest.raises(RunError, match="checkpoint of step 1: the learner has written nothing .* a folder that all nodes share"):
+        save(tmp_path, 1, with_learner=False)
+
+
+def lose_half(folder):
+    (folder / "learner/.metadata").unlink()
+
+
+def test_a_folder_without_the_learners_half_is_not_complete_and_makes_way(tmp_path):
     save(tmp_path, 1)
-    save(tmp_path, 2, with_learner=False)
+    lose_half(save(tmp_path, 2))
     assert latest_checkpoint(tmp_path)[1].step == 1
+    save(tmp_path, 2)
+    assert latest_checkpoint(tmp_path)[1].step == 2
+
+
+def test_latest_is_set_right_when_a_kill_left_it_behind(tmp_path):
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    (tmp_path / "checkpoints/latest").unlink()
+    (tmp_path / "checkpoints/latest").symlink_to("step-000001")
+    latest_checkpoint(tmp_path)
+    assert (tmp_path / "checkpoints/latest").resolve().name == "step-000002"
 
 
 def test_a_damaged_state_is_named(tmp_path):
@@ -58,19 +79,33 @@ def kept_steps(run_dir):
     return sorted(int(path.name[5:]) for path in (run_dir / "checkpoints").iterdir() if path.name.startswith("step-"))
 
 
+def test_what_a_resumed_run_has_otherwise_is_listed(tmp_path):
+    folder = save(tmp_path, 1)
+    assert changed_options(folder, CONFIG) == []
+    changed = tiny_config("seed=3", "learner.learning_rate=0.5", 'task.rewards={"accuracy"=1.0}', "run_dir=elsewhere")
+    assert changed_options(folder, changed) == [
+        "seed: 0 -> 3",
+        "learner.learning_rate: 0.0002 -> 0.5",
+        "task.rewards.accuracy: None -> 1.0",
+    ]
+
+
 def test_the_last_ones_and_the_best_are_kept(tmp_path):
     for step in (1, 2, 3, 9, 10):
         save(tmp_path, step)
-    remove_old_checkpoints(tmp_path, keep_last=2, best_step=2)
+    # Step 7 was better than all, and has no checkpoint; step 0 is before training.
+    remove_old_checkpoints(tmp_path, keep_last=2, accuracy={0: 1.0, 1: 0.5, 2: 0.8, 3: 0.8, 7: 0.9, 9: 0.1})
     assert kept_steps(tmp_path) == [2, 9, 10]
-    remove_old_checkpoints(tmp_path, keep_last=5, best_step=None)
+    remove_old_checkpoints(tmp_path, keep_last=5, accuracy={})
     assert kept_steps(tmp_path) == [2, 9, 10]
+    remove_old_checkpoints(tmp_path, keep_last=1, accuracy={})
+    assert kept_steps(tmp_path) == [10]
 
 
 def test_an_incomplete_one_is_not_counted_among_the_last(tmp_path):
-    save(tmp_path, 1)
-    save(tmp_path, 2)
-    save(tmp_path, 3, with_learner=False)
-    remove_old_checkpoints(tmp_path, keep_last=2, best_step=None)
+    for step in (1, 2, 3):
+        save(tmp_path, step)
+    lose_half(tmp_path / "checkpoints/step-000003")
+    remove_old_checkpoints(tmp_path, keep_last=2, accuracy={})
     assert kept_steps(tmp_path) == [1, 2, 3]
     assert latest_checkpoint(tmp_path)[1].step == 2

@@ -182,16 +182,19 @@ def test_a_checkpoint_of_another_model_or_a_damaged_one_is_refused(make_learner,
     learner.start_save(tmp_path)
     learner.finish_save()
     learner.model.model.layers[0].added = torch.nn.Linear(2, 2)
-    with pytest.raises(UserError, match=r"lacks 2 of \d+ weights, e.g. 'model.model.layers.0.added.weight'; go on with the"):
+    with pytest.raises(UserError, match=r"hold 2 of \d+ weights in their shape, e.g. 'model.layers.0.added.weight'; go on"):
         learner.load(tmp_path)
     del learner.model.model.layers[0].added
     [shard] = (tmp_path / "learner").glob("*.distcp")
     shard.write_bytes(shard.read_bytes()[:5000])
     with pytest.raises(UserError, match="cannot be read .* remove that folder"):
         learner.load(tmp_path)
-    (tmp_path / "learner/.metadata").write_bytes(b"")
-    with pytest.raises(UserError, match="cannot be read .* remove that folder"):
-        learner.load(tmp_path)
+    metadata = tmp_path / "learner/.metadata"
+    for content in (b"", metadata.read_bytes()[:500], b"0" * 500):
+        metadata.write_bytes(content)
+        with pytest.raises(UserError, match="cannot be read .* remove that folder") as error:
+            learner.load(tmp_path)
+        assert "\n" not in str(error.value)
 
 
 def test_a_state_that_cannot_be_written_is_an_error_in_the_end(make_learner, tmp_path):
@@ -203,12 +206,12 @@ def test_a_state_that_cannot_be_written_is_an_error_in_the_end(make_learner, tmp
 
 
 def test_a_reference_policy_is_saved_and_a_run_may_do_without(make_learner, tmp_path):
-    learner = make_learner("algorithm.kl_coef=0.1")
+    learner = make_learner("algorithm.kl_coef=0.1", "algorithm.reference_every=5")
     with torch.no_grad():
         next(learner.reference.parameters()).fill_(3.0)
     learner.start_save(tmp_path)
     learner.finish_save()
-    resumed = make_learner("algorithm.kl_coef=0.1")
+    resumed = make_learner("algorithm.kl_coef=0.1", "algorithm.reference_every=5")
     resumed.load(tmp_path)
     assert next(resumed.reference.parameters()).unique().tolist() == [3.0]
     make_learner().load(tmp_path)
@@ -225,6 +228,14 @@ def test_the_export_is_the_policy(make_learner, tmp_path):
         # Something was learnt, so the comparison could have failed.
         assert not torch.equal(exported(row).logits, load_tiny_model()(row).logits)
     assert (tmp_path / "hf/generation_config.json").is_file()
+
+
+def test_a_generation_config_that_transformers_would_not_save_does_not_stop_an_export(make_learner, tmp_path):
+    learner = make_learner()
+    learner.model.generation_config.do_sample = False
+    learner.model.generation_config.temperature = 0.6
+    learner.export(tmp_path)
+    assert AutoModelForCausalLM.from_pretrained(tmp_path).generation_config.temperature == 0.6
 
 
 def test_an_export_names_the_type_that_it_is_in(make_learner, tmp_path):

@@ -1,5 +1,6 @@
 """The loop against fakes of twenty lines: order of the calls, and what it refuses."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -55,8 +56,8 @@ class FakeLearner:
     def save(self, progress):
         self.log.append(f"save {progress.step}")
 
-    def finish_save(self):
-        self.log.append("saved")
+    def finish_save(self, limit_s=math.inf):
+        self.log.append("saved" if limit_s == math.inf else f"saved within {limit_s:.0f} s")
 
 
 def prompts(progress):
@@ -92,7 +93,7 @@ def test_the_order_of_a_run(log):
             step.format(v=1, s=2),
             "save 2, eval 2",
             step.format(v=2, s=3),
-            "save 3, eval 3, saved",
+            "save 3, saved, eval 3",
         ]
     )
     assert [report.policy_version for report in reports] == [1, 2, 3]
@@ -104,7 +105,7 @@ def test_a_resumed_run_starts_with_a_sync_and_without_an_evaluation(log):
     trainer.learner.version = 2
     observer = Observer(evaluate=lambda step, version: log.append(f"eval {step}"))
     train(trainer, observer, start=Progress(step=2, policy_version=2))
-    assert log == ["publish 2", "load 2", "sample 2", "update", "publish 3", "load 3", "save 3", "eval 3", "saved"]
+    assert log == ["publish 2", "load 2", "sample 2", "update", "publish 3", "load 3", "save 3", "saved", "eval 3"]
 
 
 def test_an_evaluation_that_was_missed_is_made_up_for(log):
@@ -113,7 +114,7 @@ def test_an_evaluation_that_was_missed_is_made_up_for(log):
     trainer.learner.version = 3
     observer = Observer(evaluate=lambda step, version: log.append(f"eval {step} {version}"))
     assert train(trainer, observer, start=Progress(step=3, policy_version=3), evaluated={0}) == []
-    assert log == ["publish 3", "load 3", "eval 3 3", "saved"]
+    assert log == ["publish 3", "load 3", "eval 3 3"]
 
 
 def test_the_better_sibling_has_the_positive_advantage(log):
@@ -207,3 +208,28 @@ def test_samples_are_kept_when_the_update_fails(log):
     with pytest.raises(RunError):
         train(trainer_of(log, learner=Failing(log)), Observer(on_groups=lambda step, groups: kept.append(step)))
     assert kept == [1]
+
+
+def test_a_run_that_fails_or_is_interrupted_finishes_the_checkpoint_that_is_being_written(log):
+    for error in (RunError("no more disk"), KeyboardInterrupt()):
+
+        def evaluate(step, version, error=error):
+            if step == 2:
+                raise error
+
+        log.clear()
+        with pytest.raises(type(error)):
+            train(trainer_of(log, "evaluate.every=2"), Observer(evaluate=evaluate))
+        assert log[-2:] == ["save 2", "saved within 60 s"]
+
+
+def test_the_first_error_counts_when_the_learner_cannot_finish_its_checkpoint(log):
+    class Dead(FakeLearner):
+        def update(self, batch):
+            raise RunError("the learner died")
+
+        def finish_save(self, limit_s=math.inf):
+            raise RunError("the learner is dead")
+
+    with pytest.raises(RunError, match="the learner died"):
+        train(trainer_of(log, learner=Dead(log)), Observer())

@@ -8,10 +8,12 @@ import torch
 from test_r1_learner import GROUPS, batch_of
 from test_r1_policy_model import FAMILIES, make_family, sequences
 from tiny import load_tiny_model, tiny_config
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from transformers import AutoModelForCausalLM
 
+from r1.errors import UserError
+from r1.hf_export import export
 from r1.learner import Learner
-from r1.learner_state import export
 from r1.lora import SCALE, adapter_off, merged, with_adapter
 from r1.policy_model import load_model
 from r1.shm_weights import read_tensors
@@ -199,6 +201,17 @@ def test_saved_and_loaded_goes_on_bitwise_the_same(make_learner, tmp_path):
         each.update(batch_of(GROUPS, policy_version=1))
     theirs = resumed.model.state_dict()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in learner.model.state_dict().items())
+
+
+def test_a_checkpoint_holds_the_adapter_alone_and_fits_no_other_rank(make_learner, tmp_path):
+    learner = make_learner()
+    learner.start_save(tmp_path)
+    learner.finish_save()
+    names = FileSystemReader(tmp_path / "learner").read_metadata().state_dict_metadata
+    assert {".lora_" in name for name in names if name.startswith("policy.")} == {True}
+    for other in (f"learner.lora_rank={RANK // 2}", "learner.lora_rank=0"):
+        with pytest.raises(UserError, match="go on with the model options of the run that wrote it"):
+            make_learner(other).load(tmp_path)
 
 
 def test_the_export_of_a_trained_policy(make_learner, tmp_path):

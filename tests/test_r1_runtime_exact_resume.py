@@ -75,11 +75,14 @@ def test_a_killed_run_ends_where_an_undisturbed_one_does(tmp_path, num_ranks):
 
     program = Program(QUICKSTART, *shared, f"run_dir={killed}")
     program.wait_for_step(killed, 3)
+    while not (killed / "checkpoints/latest").exists():
+        program.wait_for_step(killed, 3)
+        time.sleep(0.1)
     moment_s = random.uniform(0.0, 2.0)  # not seeded: over the months it comes by everywhere
     time.sleep(moment_s)
     program.kill_all()
     last_step = max((event["step"] for event in read_metrics(killed)), default=0)
-    print(f"killed {moment_s:.3f} s after step 3, {last_step} steps logged, {latest_checkpoint(killed)[1]}")
+    print(f"killed {moment_s:.3f} s after the first checkpoint, {last_step} steps logged, {latest_checkpoint(killed)[1]}")
     if latest_checkpoint(killed)[1].step < NUM_STEPS:
         finish("--resume", str(killed))
 

@@ -17,7 +17,7 @@ def test_failures_are_counted_per_reward_timeouts_apart():
     both = Score(reward=None, breakdown={"f": None, "g": None}, error="f: no", failures={"f": "error", "g": "error"})
     late = Score(reward=None, breakdown={"f": 0.0, "g": None}, error="g: timed out", failures={"g": "timeout"})
     metrics = metrics_of(fine, raised, both, late)
-    assert {name: metrics[name] for name in metrics if name.startswith("reward_")} == {
+    assert {name: metrics[name] for name in metrics if name.startswith(("reward_errors", "reward_timeouts"))} == {
         "reward_errors/f": 2.0,
         "reward_timeouts/f": 0.0,
         "reward_errors/g": 2.0,
@@ -30,3 +30,13 @@ def test_failures_are_counted_per_reward_timeouts_apart():
 def test_what_cannot_be_judged_is_no_failure():
     metrics = metrics_of(Score(reward=None, breakdown={"f": None}))
     assert (metrics["reward_errors/f"], metrics["unjudged_share"]) == (0.0, 1.0)
+
+
+def test_the_spread_of_the_rewards_and_the_longest_completion():
+    scores = tuple(Score(reward=reward, breakdown={"f": reward}) for reward in (1.0, 2.0, 3.0, None))
+    group = replace(scored_group(["a", "bbb", "cc", "d"], [None] * 4), scores=scores)
+    metrics = rollout_metrics([group], "f")
+    # Mean 2, squares of the differences 1 + 0 + 1, over 3 - 1.
+    assert metrics["reward_std"] == 1.0
+    assert metrics["completion_tokens_max"] == max(len(completion.token_ids) for completion in group.completions)
+    assert metrics_of(Score(reward=1.0, breakdown={"f": 1.0}))["reward_std"] == 0.0

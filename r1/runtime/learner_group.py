@@ -1,7 +1,10 @@
 """The learner behind the `PolicyLearner` protocol: one actor a rank."""
 
+import math
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,10 @@ import ray
 from r1.batching import TrainBatch
 from r1.checkpoint import begin_checkpoint, finish_checkpoint, remove_old_checkpoints
 from r1.config import RunConfig
+from r1.errors import RunError
 from r1.learner import Learner
 from r1.loop import PolicyLearner
-from r1.metrics import best_heldout_step
+from r1.metrics import heldout_accuracy
 from r1.runtime.calls import Worker, call
 from r1.runtime.cluster import Resources, environment
 from r1.types import Progress, WeightManifest
@@ -88,30 +92,34 @@ class LearnerGroup(PolicyLearner):
         return metrics
 
     def publish_weights(self) -> WeightManifest:
+        self._finish_save(wait=False)
         manifest: WeightManifest = self._call("publish_weights", phase="publish", about=f"policy version {self._policy_version}")
         return manifest
 
     def save(self, progress: Progress) -> None:
         """Have the ranks copy their state and begin to write it; the next steps need not wait for the disk."""
         self.finish_save()
-        partial = begin_checkpoint(self._run_dir, progress.step)
+        with _disk_errors():
+            partial = begin_checkpoint(self._run_dir, progress.step)
         self._saving = (partial, progress)
         self._call("start_save", partial, phase="checkpoint", about=f"step {progress.step}")
 
-    def finish_save(self) -> None:
-        """Wait until the checkpoint that is being written, if any, is complete."""
-        self._finish_save(wait=True)
+    def finish_save(self, limit_s: float = math.inf) -> None:
+        """Wait until the checkpoint that is being written, if any, is complete; at most `limit_s`."""
+        self._finish_save(wait=True, limit_s=limit_s)
 
-    def _finish_save(self, *, wait: bool) -> None:
+    def _finish_save(self, *, wait: bool, limit_s: float = math.inf) -> None:
         if self._saving is None:
             return
         partial, progress = self._saving
         about = f"writing the checkpoint of step {progress.step}"
-        written = call(self.workers, "finish_save", wait, phase="checkpoint", deadline_s=self._config.deadline_s, about=about)
-        if all(written):
-            self._saving = None
+        deadline_s = min(self._config.deadline_s, limit_s)
+        if not all(call(self.workers, "finish_save", wait, phase="checkpoint", deadline_s=deadline_s, about=about)):
+            return
+        self._saving = None
+        with _disk_errors():
             finish_checkpoint(partial, progress, self._config)
-            remove_old_checkpoints(self._run_dir, self._config.checkpoint.keep_last, best_heldout_step(self._run_dir))
+            remove_old_checkpoints(self._run_dir, self._config.checkpoint.keep_last, heldout_accuracy(self._run_dir))
 
     def close(self) -> None:
         """Remove the shared file; by its path, since the learner that made it may have been killed."""
@@ -120,3 +128,11 @@ class LearnerGroup(PolicyLearner):
     def _call(self, method: str, *args: Any, phase: str, about: str = "") -> Any:
         # All ranks take part; the first one's answer stands for all.
         return call(self.workers, method, *args, phase=phase, deadline_s=self._config.deadline_s, about=about)[0]
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"cannot write the checkpoint: {error}; is the disk full?") from error

@@ -16,7 +16,7 @@ from r1.files import atomic_file
 from r1.loop import Observer, Trainer, train
 from r1.metrics import MetricsLogger, read_metrics, truncate_metrics
 from r1.preflight import Prepared, prepare
-from r1.run_folder import evaluated_steps, find_checkpoint, make_run_folder, removed_if_empty
+from r1.run_folder import changed_options, evaluated_steps, find_checkpoint, make_run_folder, removed_if_empty
 from r1.runtime.cluster import connected, plan_resources, preflight
 from r1.runtime.learner_group import LearnerGroup
 from r1.runtime.reward_pool import RayScorer
@@ -41,6 +41,9 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
     prepared = prepare(config)
     run_dir = Path(resume).absolute() if resume else make_run_folder(config)
     _say_problems(console, config, prepared)
+    if checkpoint:
+        for change in changed_options(checkpoint[0], config):
+            console.print(f"changed since the checkpoint: {change}", highlight=False, markup=False)
     # In this order: the shared file is removed once Ray has ended the learner that writes it, and Ctrl-C is set up
     # after ray.init, which installs a SIGTERM handler of its own.
     with removed_if_empty(run_dir), contextlib.ExitStack() as cleanup, connected(1 + config.learner.num_ranks), _interruptible():
