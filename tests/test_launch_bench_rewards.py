@@ -17,6 +17,7 @@ def test_the_generated_completions_are_what_they_claim_to_be():
     assert make_cases(0, 40) == cases
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("percent", "text")])
 def test_another_grader_agrees_with_what_is_called_right(kind: str):
     for case in make_cases(0, 4):

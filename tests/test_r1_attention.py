@@ -3,7 +3,7 @@ import logging
 import pytest
 import torch
 import transformers
-from test_r1_policy_model import FAMILIES, make_family
+from test_r1_policy_model import ALL, make_family
 from tiny import MODEL
 
 from r1 import attention
@@ -131,7 +131,7 @@ def test_a_family_that_mixes_sequences_keeps_padded_rows(monkeypatch, caplog):
     assert message.startswith("learner: padded rows with sdpa, not eager: packed rows: llama with eager attention mixes the seq")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ALL)
 def test_every_family_here_can_be_packed(family, tmp_path):
     check_packing(Policy(load_model(make_family(family, tmp_path))), torch.float32)
 

@@ -40,6 +40,7 @@ def test_the_figure_shows_the_heldout_points(tmp_path: Path):
     assert num_pixels_of(draw_curves(tmp_path), 0xD1, 0x49, 0x5B) > 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "events",
     [

@@ -85,7 +85,12 @@ def make_family(name, folder):
     return str(folder)
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+# Four that differ most are checked each time: plain, soft-capped, transposed with biases, latent attention with experts.
+OFTEN = ("llama", "gemma3", "gpt2", "deepseek_v3")
+ALL = [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+
+
+@pytest.fixture(scope="module", params=ALL)
 def model(request, tmp_path_factory):
     """In training mode, as the learner holds it: dropout must be off all the same."""
     return load_model(make_family(request.param, tmp_path_factory.mktemp("family") / request.param)).train()

@@ -287,6 +287,7 @@ def test_an_interrupted_call_leaves_nothing_for_the_next_to_wait_for(on_command)
 KILL_PARENT = "os.kill(os.getpid(), signal.SIGKILL)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("completion", "ending"),
     [("fine", "pass"), ("fine", KILL_PARENT), ("hang in C", f"threading.Timer(0.1, lambda: {KILL_PARENT}).start()")],

@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -87,6 +88,7 @@ def test_no_text_raises(completion, gold):
     assert answers_equal(completion, gold) in (True, False, None)
 
 
+@pytest.mark.slow
 @given(latex, st.one_of(answers, latex))
 @settings(max_examples=1000)
 def test_no_latex_raises(answer, gold):
