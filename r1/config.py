@@ -50,6 +50,8 @@ class RolloutConfig(Section):
     """module:Class of the engine; r1.rollout.transformers_engine:TransformersEngine where vLLM has no wheel."""
     dtype: Dtype = "float32"
     """What the engine computes with, and what a weight sync ships."""
+    num_workers: Count = 1
+    """Rollout workers, an engine each."""
     num_prompts: Count
     """Prompts per step."""
     group_size: Annotated[int, Field(ge=2)]
@@ -128,8 +130,6 @@ class ScoringConfig(Section):
     """Child processes that run the reward functions."""
     deadline_s: PositiveFloat = 2.0
     """Longest time for all reward functions of one completion, seconds; then the process is killed."""
-    memory_gib: PositiveFloat = 1.0
-    """Address space of one child process, GiB."""
     max_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.02
     """Share of failed scores in a step above which the run stops; a step of under 200 scores counts as 200."""
     format_gates_accuracy: bool = True

@@ -12,6 +12,10 @@ class RunError(RuntimeError):
     """A run that had started cannot go on: the message names the phase, the worker and the policy version."""
 
 
+class WorkerLost(RunError):
+    """A process that the run needs has died, or does not answer any more."""
+
+
 class SyncError(RunError):
     """A weight sync did not leave the rollout worker with the learner's exact weights."""
 

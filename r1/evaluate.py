@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from r1.loop import Sampler, Scorer, check_groups
+from r1.loop import Sampler, Scorer, in_order, sample
 from r1.step_metrics import rollout_metrics
 from r1.types import PromptBatch, ScoredGroup
 
@@ -13,9 +13,8 @@ def evaluate(
     """Sample and score held-out prompts; returns pass@1 metrics over all completions, and the groups for the traces."""
     scored: list[ScoredGroup] = []
     for batch in batches:
-        groups = sampler.sample(batch)
-        check_groups(batch, groups)
-        for group, scores in zip(groups, scorer.score(groups), strict=True):
+        groups = sample(batch, sampler, scorer)
+        for group, scores in zip(*in_order(groups, scorer.collect()), strict=True):
             no_advantages = (0.0,) * len(scores)
             scored.append(
                 ScoredGroup(prompt=group.prompt, completions=group.completions, scores=scores, advantages=no_advantages)

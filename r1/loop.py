@@ -20,7 +20,7 @@ from typing import Protocol
 from r1.algorithm import ADVANTAGES
 from r1.batching import TrainBatch, make_train_batch
 from r1.config import RunConfig
-from r1.errors import RunError, ScoringError, SyncError
+from r1.errors import RunError, ScoringError, SyncError, WorkerLost
 from r1.step_metrics import rollout_metrics
 from r1.types import Progress, PromptBatch, RolloutGroup, Score, ScoredGroup, StepReport, WeightManifest
 
@@ -32,20 +32,40 @@ LAST_SAVE_S = 60.0
 class Sampler(Protocol):
     """The rollout workers."""
 
-    def sample(self, batch: PromptBatch) -> list[RolloutGroup]:
-        """Return one group per prompt, in order, sampled by `batch.policy_version`."""
+    def submit(self, batch: PromptBatch) -> None:
+        """Begin to sample a batch."""
+        ...
+
+    def collect(self, batch: PromptBatch) -> Iterator[RolloutGroup]:
+        """Yield the groups of a submitted batch, one per prompt, whichever is finished first."""
+        ...
+
+    def pause(self) -> None:
+        """Finish what is being sampled and begin nothing, until the next `load_weights`."""
         ...
 
     def load_weights(self, manifest: WeightManifest) -> None:
-        """Bring every worker to the published version; returns when all have proved it."""
+        """Bring every worker to the published version and go on; returns when all have proved it."""
+        ...
+
+    def forget(self) -> None:
+        """Drop what is being sampled."""
         ...
 
 
 class Scorer(Protocol):
     """The reward functions."""
 
-    def score(self, groups: Sequence[RolloutGroup]) -> list[tuple[Score, ...]]:
-        """Return the scores of each group's completions, in order."""
+    def submit(self, group: RolloutGroup) -> None:
+        """Begin to score a group."""
+        ...
+
+    def collect(self) -> list[tuple[Score, ...]]:
+        """Return the scores of each submitted group's completions, in the order of the groups, and forget them."""
+        ...
+
+    def forget(self) -> None:
+        """Drop the submitted groups."""
         ...
 
 
@@ -62,6 +82,10 @@ class PolicyLearner(Protocol):
 
     def save(self, progress: Progress) -> None:
         """Begin a checkpoint from which the run can go on; it may be written while the next steps run."""
+        ...
+
+    def recover(self, lost: WorkerLost) -> Progress:
+        """Start again from the last checkpoint, and return its progress; raises `lost` when that was done too often."""
         ...
 
     def finish_save(self, limit_s: float = math.inf) -> None:
@@ -90,6 +114,8 @@ class Observer:
     on_groups: Callable[[int, Sequence[ScoredGroup]], None] = lambda step, groups: None
     """Called before the update, so that the samples of a step that fails are kept as well."""
     on_step: Callable[[StepReport], None] = lambda report: None
+    on_rewind: Callable[[Progress], None] = lambda progress: None
+    """A learner was lost: the run goes on from here, and writes the later steps anew."""
     evaluate: Callable[[int, int], None] = lambda step, policy_version: None
     """(step, policy_version), whenever held-out problems are due."""
 
@@ -112,16 +138,14 @@ def train(
     reports: list[StepReport] = []
     try:
         while progress.step < config.num_steps:
-            report, progress = train_step(trainer, observer, progress)
-            observer.on_step(report)
-            reports.append(report)
-            last = progress.step == config.num_steps
-            if last or _due(progress.step, config.checkpoint.every):
-                trainer.learner.save(progress)
-            if last:
-                trainer.learner.finish_save()
-            if last or _due(progress.step, config.evaluate.every):
-                observer.evaluate(progress.step, progress.policy_version)
+            try:
+                report, progress = train_step(trainer, observer, progress)
+                observer.on_step(report)
+                reports.append(report)
+                _after_step(trainer, observer, progress)
+            except WorkerLost as lost:
+                progress = _rewind(trainer, observer, lost)
+                reports = [report for report in reports if report.step <= progress.step]
     except BaseException:
         # Whatever ends the run, Ctrl-C as well: a checkpoint that is nearly written is worth a moment. The learner may be
         # what failed, so an error here says nothing new.
@@ -131,16 +155,37 @@ def train(
     return reports
 
 
+def _after_step(trainer: Trainer, observer: Observer, progress: Progress) -> None:
+    """Save and evaluate, if they are due."""
+    config, step = trainer.config, progress.step
+    last = step == config.num_steps
+    if last or _due(step, config.checkpoint.every):
+        trainer.learner.save(progress)
+    if last:
+        trainer.learner.finish_save()
+    if last or _due(step, config.evaluate.every):
+        observer.evaluate(step, progress.policy_version)
+
+
+def _rewind(trainer: Trainer, observer: Observer, lost: WorkerLost) -> Progress:
+    """Go on from the last checkpoint with another learner; raises `lost` when that does not help."""
+    progress = trainer.learner.recover(lost)
+    trainer.sampler.forget()
+    trainer.scorer.forget()
+    observer.on_rewind(progress)
+    trainer.sampler.load_weights(trainer.learner.publish_weights())
+    return progress
+
+
 def train_step(trainer: Trainer, observer: Observer, progress: Progress) -> tuple[StepReport, Progress]:
     """One GRPO step: sample, score, compare siblings, update, publish, load."""
     config, clock = trainer.config, Stopwatch()
     step, policy_version = progress.step + 1, progress.policy_version
     batch = trainer.prompts(progress)
     with clock("sample"):
-        groups = trainer.sampler.sample(batch)
-        check_groups(batch, groups)
+        groups = sample(batch, trainer.sampler, trainer.scorer)
     with clock("score"):
-        scores = trainer.scorer.score(groups)
+        groups, scores = in_order(groups, trainer.scorer.collect())
         if all(score.reward is None for of_group in scores for score in of_group):
             raise ScoringError(
                 f"step {step}: not one of the {sum(map(len, scores))} completions could be judged; "
@@ -162,6 +207,8 @@ def train_step(trainer: Trainer, observer: Observer, progress: Progress) -> tupl
                 overlong_filtering=config.algorithm.overlong_filtering,
             )
         )
+    with clock("load"):
+        trainer.sampler.pause()
     with clock("publish"):
         manifest = trainer.learner.publish_weights()
     if manifest.policy_version != policy_version + 1:
@@ -176,6 +223,29 @@ def train_step(trainer: Trainer, observer: Observer, progress: Progress) -> tupl
     )
     num_drawn = progress.num_prompts_drawn + len(batch.prompts)
     return report, Progress(step=step, policy_version=manifest.policy_version, num_prompts_drawn=num_drawn)
+
+
+def sample(batch: PromptBatch, sampler: Sampler, scorer: Scorer) -> list[RolloutGroup]:
+    """Sample a batch, checked; each group goes to the scorer as it is finished, and is returned in that order."""
+    sampler.submit(batch)
+    groups = []
+    for group in sampler.collect(batch):
+        scorer.submit(group)
+        groups.append(group)
+    check_groups(batch, sorted(groups, key=_group_id))
+    return groups
+
+
+def in_order(
+    groups: Sequence[RolloutGroup], scores: Sequence[tuple[Score, ...]]
+) -> tuple[list[RolloutGroup], list[tuple[Score, ...]]]:
+    """Sort groups and their scores by group_id: what is learnt shall not depend on who was finished first."""
+    pairs = sorted(zip(groups, scores, strict=True), key=lambda pair: _group_id(pair[0]))
+    return [group for group, _ in pairs], [of_group for _, of_group in pairs]
+
+
+def _group_id(group: RolloutGroup) -> int:
+    return group.prompt.group_id
 
 
 def check_groups(batch: PromptBatch, groups: Sequence[RolloutGroup]) -> None:

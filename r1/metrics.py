@@ -58,18 +58,29 @@ class MetricsLogger:
         self._console = console or Console()
         self._progress: Progress | None = None
         self._step_seconds: deque[float] = deque(maxlen=20)  # the time left follows the completions as they grow longer
-        path = run_dir / "metrics.jsonl"
-        _drop_cut_line(path)
-        self._file = path.open("a", encoding="utf-8")
+        self._run_dir, self._config = run_dir, config
         self._trackers: list[Tracker] = []
+        self._open()
         if config.logging.wandb:
             self._trackers.append(WeightsAndBiases(run_dir, config))
-        if config.logging.tensorboard:
-            tensorboard = TensorBoard(run_dir)
+
+    def _open(self) -> None:
+        path = self._run_dir / "metrics.jsonl"
+        _drop_cut_line(path)
+        self._file = path.open("a", encoding="utf-8")
+        if self._config.logging.tensorboard:
+            self._trackers = [tracker for tracker in self._trackers if not isinstance(tracker, TensorBoard)]
+            tensorboard = TensorBoard(self._run_dir)
             self._trackers.append(tensorboard)
-            # Written anew from the record: a resumed run would otherwise show some steps twice.
-            for event in read_metrics(run_dir):
+            # Written anew from the record: a run that goes back would otherwise show some steps twice.
+            for event in read_metrics(self._run_dir):
                 tensorboard.log(event["step"], _scalars(event["kind"], event["metrics"], event["timings_s"]))
+
+    def rewind(self, last_step: int) -> None:
+        """Forget the events after `last_step`: they are going to be recorded again."""
+        self._file.close()
+        truncate_metrics(self._run_dir, last_step)
+        self._open()
 
     def log_step(self, report: StepReport) -> None:
         """Record one finished step and tell the console about it."""

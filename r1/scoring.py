@@ -23,7 +23,7 @@ from typing import Any, Self
 from r1.config import ScoringConfig
 from r1.errors import ScoringError, UserError
 from r1.scoring_process import START_LIMIT_S, Child, Job
-from r1.scoring_rules import check_error_rate, weighted_sum, with_context
+from r1.scoring_rules import check_scores, weighted_sum, with_context
 from r1.types import RolloutGroup, Score
 from rewards import REWARDS
 
@@ -85,24 +85,29 @@ class RewardPool:
 
     def score(self, groups: Sequence[RolloutGroup]) -> list[tuple[Score, ...]]:
         """Return [P][G] the scores of a step's completions; raise ScoringError when too many of them failed."""
-        judged = [(group.prompt, completion) for group in groups for completion in group.completions]
+        scores = self.judge(groups)
+        check_scores(groups, scores, self._config)
+        return scores
+
+    def judge(self, groups: Sequence[RolloutGroup]) -> list[tuple[Score, ...]]:
+        """Return [P][G] the scores of some completions, whatever the share of failures."""
         scores = self.score_texts(
             [
                 (
-                    prompt.prefill + completion.text,
+                    group.prompt.prefill + completion.text,
                     with_context(
-                        prompt.problem.reference,
-                        answer_form=prompt.answer_form,
+                        group.prompt.problem.reference,
+                        answer_form=group.prompt.answer_form,
                         num_tokens=len(completion.token_ids),
                         max_tokens=self._max_completion_tokens,
                         finish_reason=completion.finish_reason,
-                        question=prompt.problem.question,
+                        question=group.prompt.problem.question,
                     ),
                 )
-                for prompt, completion in judged
+                for group in groups
+                for completion in group.completions
             ]
         )
-        check_error_rate([prompt.problem.problem_id for prompt, _ in judged], scores, self._config.max_error_rate)
         remaining = iter(scores)
         return [tuple(islice(remaining, len(group.completions))) for group in groups]
 

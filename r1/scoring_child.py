@@ -1,6 +1,6 @@
 """The child process of `r1.scoring`: loads reward functions once, then judges one completion after another.
 
-    python -m r1.scoring_child '{"socket": 5, "rewards": ["math_answer"], "deadline_s": 2.0, "memory_gib": 1.0}'
+    python -m r1.scoring_child '{"socket": 5, "rewards": ["math_answer"], "deadline_s": 2.0}'
 
 One JSON value a line, over a socket that the parent passes down: stdin is empty and stdout is stderr from the
 start, so that a reward function that reads or prints cannot touch the protocol.
@@ -28,6 +28,8 @@ from rewards import REWARDS
 from rewards.base import RewardFn
 
 MAX_ERROR_CHARS = 300
+MEMORY_GIB = 1.0
+"""Address space of one child process."""
 
 
 def main() -> None:
@@ -37,7 +39,7 @@ def main() -> None:
     parent.set_inheritable(False)
     # Ctrl-C in a terminal reaches every process of the group; when to stop is for the parent to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _limit_memory(settings["memory_gib"])
+    _limit_memory(MEMORY_GIB)
     try:
         functions = [resolve_reward(spec) for spec in settings["rewards"]]
         for function in functions:

@@ -46,8 +46,7 @@ class Child:
         self._received = b""
         with childs_end:
             code_root = str(Path(__file__).resolve().parents[1])
-            limits = {"deadline_s": config.deadline_s, "memory_gib": config.memory_gib}
-            settings = {"socket": childs_end.fileno(), "rewards": rewards, **limits}
+            settings = {"socket": childs_end.fileno(), "rewards": rewards, "deadline_s": config.deadline_s}
             search_path = os.pathsep.join(filter(None, [code_root, os.environ.get("PYTHONPATH")]))
             self.process = subprocess.Popen(
                 # -P: our own copy of r1, not one that happens to lie in the current folder.

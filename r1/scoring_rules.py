@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from r1.config import ScoringConfig
 from r1.errors import ScoringError
-from r1.types import FinishReason, Score
+from r1.types import FinishReason, RolloutGroup, Score
 from rewards.base import AnswerForm
 
 MIN_SAMPLE = 200
@@ -69,3 +70,9 @@ def check_error_rate(problem_ids: Sequence[str], scores: Sequence[Score], max_er
             f"{len(failed)} of {len(scores)} scores failed, more than the {allowed:g} that scoring.max_error_rate = "
             f"{max_error_rate} allows: {'; '.join(failed[:3])}{'; ...' if len(failed) > 3 else ''}"
         )
+
+
+def check_scores(groups: Sequence[RolloutGroup], scores: Sequence[Sequence[Score]], config: ScoringConfig) -> None:
+    """`check_error_rate` over a step's groups."""
+    problem_ids = [group.prompt.problem.problem_id for group in groups for _ in group.completions]
+    check_error_rate(problem_ids, [score for of_group in scores for score in of_group], config.max_error_rate)

@@ -50,9 +50,26 @@ class PromptBatch:
     """[P]"""
     group_size: int
     policy_version: int
-    """The version that must do the sampling."""
+    """The version that does the sampling; the newest one that may, with `max_staleness`."""
     seed: int
     """The run's seed; sample seeds are a function of (seed, step, group_id, sample_id)."""
+    max_staleness: int = 0
+    """How many versions older the sampling policy may be."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupRequest:
+    """One prompt of a batch, as one rollout worker gets it."""
+
+    ticket: int
+    """Its number in the run: the group that comes back carries it."""
+    step: int
+    prompt: Prompt
+    group_size: int
+    seed: int
+    """As in `PromptBatch`; so are the next two."""
+    policy_version: int
+    max_staleness: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,7 +92,9 @@ class Completion:
     """The decoded tokens without the end-of-sequence token and without the prefill."""
     finish_reason: FinishReason
     policy_version: int
-    """The weights that sampled it."""
+    """The weights that sampled it; the oldest of them, if they changed in the middle."""
+    later_versions: tuple[tuple[int, int], ...] = ()
+    """(policy_version, first token that it sampled), for each change of weights in the middle."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +104,14 @@ class RolloutGroup:
     prompt: Prompt
     completions: tuple[Completion, ...]
     """[G] in the order of sample_id."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FinishedGroup:
+    """What comes back for a `GroupRequest`."""
+
+    ticket: int
+    group: RolloutGroup
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

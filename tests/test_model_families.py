@@ -14,6 +14,7 @@ from r1.batching import make_train_batch
 from r1.errors import SyncError
 from r1.learner import Learner
 from r1.policy_model import load_model
+from r1.rollout.engine import generate
 from r1.rollout.transformers_engine import TransformersEngine
 from r1.types import ScoredGroup
 
@@ -62,7 +63,7 @@ def sync(engine, manifest):
 
 def sample(engine):
     version = engine.policy_version
-    return engine.generate(prompt_batch(["12+34=", "5+8="], group_size=4, policy_version=version, step=version + 1))
+    return generate(engine, prompt_batch(["12+34=", "5+8="], group_size=4, policy_version=version, step=version + 1))
 
 
 def learn_export_sample_and_sync(learner, engine_class, tmp_path):
@@ -102,12 +103,12 @@ def test_with_vllm(learner, tmp_path):
 
 @pytest.mark.parametrize("learner", ["qwen3_moe"], indirect=True)
 def test_experts_that_are_not_packed_again_are_caught_twice(learner, monkeypatch):
-    from r1.rollout import vllm_engine
+    from r1.rollout import vllm_engine, vllm_weights
 
     engine = vllm_engine.VllmEngine(replace(engine_options(), model_path=learner.config.model.path))
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(vllm_engine, "repack_experts", lambda model: None)
+            patch.setattr(vllm_weights, "repack_experts", lambda model: None)
             with pytest.raises(SyncError, match=r"2 layers compute with other weights .*: model.layers.0.mlp.experts"):
                 sync(engine, learner.publish_weights())
         # Also without that proof: the learner's bound on mean |old - rollout| refuses the samples.

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 from tiny import tiny_config
 
-from r1.errors import RunError, ScoringError, SyncError
+from r1.errors import RunError, ScoringError, SyncError, WorkerLost
 from r1.loop import Observer, Trainer, train
+from r1.rollout.engine import generate
 from r1.rollout.scripted_engine import ScriptedEngine
 from r1.types import Progress, Prompt, PromptBatch, Score, WeightManifest
 from tasks.arithmetic import addition
@@ -19,9 +20,17 @@ class FakeSampler:
     def __init__(self, log):
         self.engine, self.log = ScriptedEngine(lambda text, sample_id: f"answer {sample_id}"), log
 
-    def sample(self, batch):
+    def submit(self, batch):
         self.log.append(f"sample {batch.policy_version}")
-        return self.engine.generate(batch)
+
+    def collect(self, batch):
+        yield from reversed(generate(self.engine, batch))  # in whatever order
+
+    def pause(self):
+        self.log.append("pause")
+
+    def forget(self):
+        self.log.append("forget")
 
     def load_weights(self, manifest):
         self.log.append(f"load {manifest.policy_version}")
@@ -32,7 +41,17 @@ class FakeSampler:
 class FakeScorer:
     """The second sample of each group is right."""
 
-    def score(self, groups):
+    def __init__(self):
+        self.groups = []
+
+    def submit(self, group):
+        self.groups.append(group)
+
+    def forget(self):
+        self.groups = []
+
+    def collect(self):
+        groups, self.groups = self.groups, []
         return [
             tuple(Score(reward=float(i == 1), breakdown={"accuracy": float(i == 1)}) for i in range(len(g.completions)))
             for g in groups
@@ -85,7 +104,7 @@ def test_the_order_of_a_run(log):
         on_groups=lambda step, _: log.append(f"keep {step}"), evaluate=lambda step, version: log.append(f"eval {step}")
     )
     reports = train(trainer_of(log, "evaluate.every=2"), observer)
-    step = "sample {v}, keep {s}, update, publish {s}, load {s}"
+    step = "sample {v}, keep {s}, update, pause, publish {s}, load {s}"
     assert ", ".join(log) == ", ".join(
         [
             "publish 0, load 0, eval 0",
@@ -105,7 +124,7 @@ def test_a_resumed_run_starts_with_a_sync_and_without_an_evaluation(log):
     trainer.learner.version = 2
     observer = Observer(evaluate=lambda step, version: log.append(f"eval {step}"))
     train(trainer, observer, start=Progress(step=2, policy_version=2))
-    assert log == ["publish 2", "load 2", "sample 2", "update", "publish 3", "load 3", "save 3", "saved", "eval 3"]
+    assert log == ["publish 2", "load 2", "sample 2", "update", "pause", "publish 3", "load 3", "save 3", "saved", "eval 3"]
 
 
 def test_an_evaluation_that_was_missed_is_made_up_for(log):
@@ -138,8 +157,8 @@ class Tampering(FakeSampler):
         super().__init__(log)
         self.tamper = tamper
 
-    def sample(self, batch):
-        return self.tamper(super().sample(batch))
+    def collect(self, batch):
+        yield from self.tamper(list(super().collect(batch))[::-1])
 
 
 def one_version_behind(groups):
@@ -152,7 +171,7 @@ def one_version_behind(groups):
     [
         (one_version_behind, SyncError, r"step 1, group 1, sample 2: sampled by policy version -1, the step is at 0"),
         (lambda groups: groups[:1], RunError, r"asked for groups \[0, 1\], the sampler returned \[0\]"),
-        (lambda groups: groups[::-1], RunError, r"the sampler returned \[1, 0\]"),
+        (lambda groups: [groups[0], groups[0]], RunError, r"the sampler returned \[0, 0\]"),
         (
             lambda groups: [groups[0], replace(groups[1], completions=groups[1].completions[:2])],
             RunError,
@@ -192,8 +211,10 @@ def test_nothing_left_to_train_is_an_error(log):
 
 def test_a_step_in_which_nothing_could_be_judged_stops_the_run(log):
     class Clueless(FakeScorer):
-        def score(self, groups):
-            return [tuple(Score(reward=None, breakdown={"accuracy": None}) for _ in group.completions) for group in groups]
+        def collect(self):
+            return [
+                tuple(Score(reward=None, breakdown={"accuracy": None}) for _ in group.completions) for group in self.groups
+            ]
 
     with pytest.raises(ScoringError, match="step 1: not one of the 6 completions could be judged"):
         train(trainer_of(log, scorer=Clueless()), Observer())
@@ -233,3 +254,49 @@ def test_the_first_error_counts_when_the_learner_cannot_finish_its_checkpoint(lo
 
     with pytest.raises(RunError, match="the learner died"):
         train(trainer_of(log, learner=Dead(log)), Observer())
+
+
+class Mortal(FakeLearner):
+    """Dies in the update of the steps that are listed, each time once, and starts again at the last checkpoint."""
+
+    def __init__(self, log, *deaths):
+        super().__init__(log)
+        self.deaths, self.saved, self.num_recoveries = list(deaths), Progress(), 0
+
+    def update(self, batch):
+        if self.deaths and batch.step == self.deaths[0]:
+            self.deaths.pop(0)
+            raise WorkerLost("the learner died")
+        return super().update(batch)
+
+    def save(self, progress):
+        super().save(progress)
+        self.saved = progress
+
+    def recover(self, lost):
+        self.num_recoveries += 1
+        if self.num_recoveries > 2:
+            raise lost
+        self.version = self.saved.policy_version
+        self.log.append(f"recover after {self.saved.step}")
+        return self.saved
+
+
+def test_a_lost_learner_goes_on_from_its_last_checkpoint(log):
+    rewound = []
+    trainer = trainer_of(log, learner=Mortal(log, 1, 3), scorer=FakeScorer())
+    reports = train(trainer, Observer(on_rewind=lambda progress: rewound.append(progress.step)))
+    assert [(report.step, report.policy_version) for report in reports] == [(1, 1), (2, 2), (3, 3)]
+    assert rewound == [0, 2]
+    # Step 1 again from the first weights, step 3 again from those of step 2.
+    assert [entry for entry in log if entry.startswith(("sample", "recover", "save", "load", "forget"))] == [
+        *("load 0", "sample 0", "recover after 0", "forget", "load 0"),
+        *("sample 0", "load 1", "sample 1", "load 2", "save 2"),
+        *("sample 2", "recover after 2", "forget", "load 2", "sample 2", "load 3", "save 3", "saved"),
+    ]
+    assert [batch.step for batch in trainer.learner.batches] == [1, 2, 3]
+
+
+def test_a_learner_that_is_lost_too_often_ends_the_run(log):
+    with pytest.raises(WorkerLost, match="the learner died"):
+        train(trainer_of(log, learner=Mortal(log, 1, 1, 1)), Observer())

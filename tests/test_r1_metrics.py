@@ -202,3 +202,13 @@ def test_closing_twice_is_harmless_and_closing_once_stops_the_writing(tmp_path: 
 def test_metrics_need_no_torch():
     code = "import sys, r1.metrics, tensorboard.summary; sys.exit('torch' in sys.modules or 'tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(__file__).parents[1]).returncode == 0
+
+
+def test_a_run_that_goes_back_records_its_steps_once(tmp_path: Path):
+    metrics, _ = logger(tmp_path, tensorboard=True)
+    with metrics:
+        for step in (1, 2, 3):
+            metrics.log_step(report(step))
+        metrics.rewind(1)
+        metrics.log_step(report(2, {"reward": 0.75}))
+    assert [(event["step"], event["metrics"]["reward"]) for event in read_metrics(tmp_path)] == [(1, 0.61), (2, 0.75)]

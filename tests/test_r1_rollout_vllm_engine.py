@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from r1.batching import make_train_batch
 from r1.errors import SyncError
 from r1.learner import Learner
+from r1.rollout.engine import generate
 from r1.shm_weights import ShmPublisher
 from r1.types import ScoredGroup
 
@@ -55,7 +56,7 @@ def sync(engine, publisher, model, version):
 
 
 def sample(engine, question="12+34=", group_size=8, step=1):
-    return engine.generate(prompt_batch([question], group_size=group_size, policy_version=engine.policy_version, step=step))
+    return generate(engine, prompt_batch([question], group_size=group_size, policy_version=engine.policy_version, step=step))
 
 
 def test_a_healthy_sync(engine, publisher):
@@ -100,12 +101,12 @@ def test_a_tensor_corrupted_in_flight_is_refused_and_nothing_is_loaded(engine, p
 
 
 def test_a_skipped_repack_of_the_output_head_is_caught_twice(engine, publisher, monkeypatch):
-    from r1.rollout import vllm_engine
+    from r1.rollout import vllm_weights
 
     model = nudged_model(3)
     manifest = publisher.publish(engine.policy_version + 1, model.named_parameters())
     with monkeypatch.context() as patch:
-        patch.setattr(vllm_engine, "repack_tied_output_heads", lambda model: None)
+        patch.setattr(vllm_weights, "repack_tied_output_heads", lambda model: None)
         engine.receive_weights(manifest, verify=True)
         engine.load_weights()
         engine.reset_prefix_cache()
@@ -117,7 +118,7 @@ def test_a_skipped_repack_of_the_output_head_is_caught_twice(engine, publisher, 
 
 def test_one_changed_weight_in_the_last_place_is_enough_to_notice(engine, publisher, monkeypatch):
     # An optimizer step at lr 1e-6 moves weights by about one unit in the last place; a tolerance would not see it.
-    from r1.rollout import vllm_engine
+    from r1.rollout import vllm_weights
 
     sync(engine, publisher, load_tiny_model(), engine.policy_version + 1)
     model = load_tiny_model()
@@ -125,7 +126,7 @@ def test_one_changed_weight_in_the_last_place_is_enough_to_notice(engine, publis
     embedding = model.get_input_embeddings().weight.data
     embedding[7, column] = torch.nextafter(embedding[7, column], torch.tensor(10.0))
     with monkeypatch.context() as patch:
-        patch.setattr(vllm_engine, "repack_tied_output_heads", lambda model: None)
+        patch.setattr(vllm_weights, "repack_tied_output_heads", lambda model: None)
         engine.receive_weights(publisher.publish(engine.policy_version + 1, model.named_parameters()), verify=True)
         engine.load_weights()
     with pytest.raises(SyncError, match="published ones: lm_head"):
@@ -166,7 +167,7 @@ def test_a_worker_one_version_behind_is_refused_by_number_and_by_weights(engine,
     old = nudged_model(4)
     sync(engine, publisher, old, engine.policy_version + 1)
     with pytest.raises(SyncError, match=f"wants samples of policy version {engine.policy_version + 1}, the engine holds"):
-        engine.generate(prompt_batch(["12+34="], policy_version=engine.policy_version + 1))
+        generate(engine, prompt_batch(["12+34="], policy_version=engine.policy_version + 1))
     # A worker that only says that it is up to date samples with the old weights: the learner's bound notices.
     new = load_tiny_model()
     for ours, theirs in zip(new.parameters(), old.parameters(), strict=True):

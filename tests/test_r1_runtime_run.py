@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from r1.checkpoint import latest_checkpoint
 from r1.metrics import read_metrics
+from r1.rollout.engine import generate
 from r1.rollout.transformers_engine import TransformersEngine
 from r1.runtime.run import run
 from r1.traces import list_trace_files, read_traces
@@ -44,13 +45,13 @@ def test_it_learns(tmp_path):
         assert (run_dir / name).exists(), name
     checkpoint, _ = latest_checkpoint(run_dir)
     # What was exported is no longer the base model.
-    base_samples = TransformersEngine(engine_options()).generate(prompt_batch(["12+34="]))
+    base_samples = generate(TransformersEngine(engine_options()), prompt_batch(["12+34="]))
     assert mean_difference(AutoModelForCausalLM.from_pretrained(checkpoint / "hf"), base_samples) > 1e-3
     assert shared_memory_files() == shared_before
 
 
 def test_killed_interrupted_and_resumed(tmp_path):
-    """SIGKILL of the rollout worker, Ctrl-C, SIGTERM, and then to the end.
+    """SIGKILL of the rollout worker, which is replaced; Ctrl-C, SIGTERM, and then to the end.
 
     Nothing is left behind, and no step is lost or counted twice.
     """
@@ -60,11 +61,15 @@ def test_killed_interrupted_and_resumed(tmp_path):
     program = Program(QUICKSTART, f"run_dir={run_dir}", "num_steps=200", "checkpoint.every=2", "evaluate.num_problems=8")
     program.wait_for_step(run_dir, 3)
     program.find("ray::RolloutWorker").send_signal(signal.SIGKILL)
-    code, _, err = program.wait()
-    assert code == 1
-    last_line = err.strip().splitlines()[-1]
-    assert last_line.startswith("error: rollout worker 0, phase "), err
-    assert "the worker died" in last_line
+    program.wait_for_step(run_dir, max(event["step"] for event in steps_of(run_dir)) + 2)
+    assert steps_of(run_dir)[-1]["metrics"]["faults/rollout_worker"] == 1.0
+    program.process.send_signal(signal.SIGINT)
+    code, out, err = program.wait()
+    assert code == 130, err
+    [fault] = [line for line in out.splitlines() if line.startswith("fault: ")]
+    assert fault.startswith("fault: rollout worker 0, phase ")
+    assert "the worker died" in fault
+    assert "it is replaced, " in fault
     assert "Traceback" not in err
     assert program.survivors() == []
     assert shared_memory_files() == shared_before

@@ -1,71 +1,25 @@
 """Order and errors of a weight sync, and of calls to workers, with fakes in Ray's place."""
 
+import fake_ray
 import pytest
 import ray
+from fake_ray import FakeHandle, Late
 
 from r1.errors import RunError, SyncError
 from r1.rollout.scripted_engine import ScriptedEngine
 from r1.runtime import calls, weight_sync
-from r1.runtime.rollout_pool import RolloutWorker
+from r1.runtime.rollout_worker import RolloutWorker
 from r1.types import WeightManifest
 
 MANIFEST = WeightManifest(policy_version=5, path="", num_bytes=0, tensors=())
 
 
-class Late(Exception):
-    """Raised by a fake that does not answer in time."""
-
-
-class FakeReference:
-    """What Ray hands out for a call: here the work itself, done when somebody waits for it."""
-
-    def __init__(self, work):
-        self.work = work
-
-    def is_ready(self):
-        try:
-            self.value, self.error = self.work(), None
-        except Late:
-            return False
-        except Exception as error:  # noqa: BLE001  handed on by `get`, as Ray does
-            self.error = error
-        return True
-
-
-class FakeMethod:
-    def __init__(self, function):
-        self.function = function
-
-    def remote(self, *arguments, **options):
-        return FakeReference(lambda: self.function(*arguments, **options))
-
-
-class FakeHandle:
-    def __init__(self, worker):
-        self.worker = worker
-
-    def __getattr__(self, name):
-        return FakeMethod(getattr(self.worker, name))
-
-
 @pytest.fixture
 def workers(monkeypatch):
     """Two real RolloutWorkers on scripted engines, called as if through Ray."""
-
-    def wait(references, num_returns, timeout):
-        assert timeout is not None, "a call without a deadline"
-        assert num_returns == 1
-        ready = next(([reference] for reference in references if reference.is_ready()), [])
-        return ready, [reference for reference in references if reference not in ready]
-
-    def get(reference):
-        if reference.error is not None:
-            raise reference.error
-        return reference.value
-
-    monkeypatch.setattr(calls.ray, "wait", wait)
-    monkeypatch.setattr(calls.ray, "get", get)
-    monkeypatch.setattr("r1.runtime.rollout_pool.load_engine_class", lambda name: lambda options: ScriptedEngine(lambda *_: ""))
+    monkeypatch.setattr(calls.ray, "wait", fake_ray.wait)
+    monkeypatch.setattr(calls.ray, "get", fake_ray.get)
+    monkeypatch.setattr("r1.runtime.rollout_worker.load_engine_class", lambda name: lambda options: ScriptedEngine(lambda *_: ""))
     made = [RolloutWorker("", None) for _ in range(2)]
     return [calls.Worker(name=f"rollout worker {i}", handle=FakeHandle(worker)) for i, worker in enumerate(made)]
 
@@ -89,8 +43,11 @@ def test_verification_can_be_switched_off_but_not_the_cache_reset(workers):
 def test_a_worker_that_stays_behind_is_named(workers, monkeypatch):
     late = engines_of(workers)[1]
     monkeypatch.setattr(late, "load_weights", lambda: None)
-    with pytest.raises(SyncError, match="rollout worker 1, phase load: holds policy version 0 instead of 5"):
-        weight_sync.sync_weights(workers, MANIFEST, verify=True, deadline_s=60.0)
+    failed = weight_sync.sync_weights(workers, MANIFEST, verify=True, deadline_s=60.0)
+    assert {name: str(error) for name, error in failed.items()} == {
+        "rollout worker 1": "rollout worker 1, phase load: holds policy version 0 instead of 5"
+    }
+    assert isinstance(failed["rollout worker 1"], SyncError)
 
 
 @pytest.mark.parametrize(
@@ -107,10 +64,14 @@ def test_a_failing_or_late_phase_is_named(workers, monkeypatch, method, phase):
         raise Late
 
     monkeypatch.setattr(engines_of(workers)[1], method, late)
-    with pytest.raises(
-        RunError, match=f"rollout worker 1, phase {phase}, policy version 5: no answer within the deadline of 60 s"
-    ):
-        weight_sync.sync_weights(workers, MANIFEST, verify=True, deadline_s=60.0)
+    failed = weight_sync.sync_weights(workers, MANIFEST, verify=True, deadline_s=60.0)
+    assert {name: str(error) for name, error in failed.items()} == {
+        "rollout worker 1": f"rollout worker 1, phase {phase}, policy version 5: no answer within the deadline of 60 s"
+    }
+    # The other one has gone through all phases, and this one through none after its failure.
+    well, ill = (engine.calls for engine in engines_of(workers))
+    assert len(well) == 4
+    assert ill == well[: well.index(method)]
 
 
 def test_the_first_failure_is_told_while_others_still_work(workers, monkeypatch):
@@ -124,7 +85,7 @@ def test_the_first_failure_is_told_while_others_still_work(workers, monkeypatch)
     monkeypatch.setattr(engines_of(workers)[0], "load_weights", slow)
     monkeypatch.setattr(engines_of(workers)[1], "load_weights", broken)
     with pytest.raises(RunError, match="bits differ"):
-        weight_sync.sync_weights(workers, MANIFEST, verify=True, deadline_s=60.0)
+        calls.call(workers, "load_weights", phase="load", deadline_s=60.0)
 
 
 @pytest.mark.ray

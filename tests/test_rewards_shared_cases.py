@@ -57,7 +57,7 @@ def test_hostile_completions_from_a_thread(tmp_path, monkeypatch):
 
 def test_hostile_completions_in_the_pool_within_5_seconds_and_1_gib():
     rows = rows_of("cases", "adversarial.jsonl")
-    with RewardPool({"math_answer": 1.0}, ScoringConfig(deadline_s=5.0, memory_gib=1.0)) as pool:
+    with RewardPool({"math_answer": 1.0}, ScoringConfig(deadline_s=5.0)) as pool:
         scores = pool.score_texts([(row["completion"], {"answer": row["gold"]}) for row in rows])
         assert (pool.num_errors, pool.num_restarts) == ({}, 0)
     check_adversarial(rows, [None if score.reward is None else bool(score.reward) for score in scores])

@@ -1,13 +1,14 @@
 """What an engine is: the thing inside a rollout worker that turns prompts into completions."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, cast
 
 from r1.errors import SyncError, UserError
-from r1.types import Completion, Prompt, PromptBatch, RolloutGroup, WeightManifest
+from r1.types import Completion, FinishedGroup, GroupRequest, Prompt, PromptBatch, RolloutGroup, WeightManifest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,13 +29,28 @@ class EngineOptions:
 
 
 class RolloutEngine(Protocol):
-    """Samples completions, and takes new weights in four steps that a weight sync calls in this order."""
+    """Samples completions group by group, and takes new weights in four steps that a weight sync calls in this order."""
 
     policy_version: int
-    """The version of the weights that the next completion is sampled with."""
+    """The version of the weights that the next token is sampled with."""
+    vocab_size: int
+    """Token ids are below it."""
 
-    def generate(self, batch: PromptBatch) -> list[RolloutGroup]:
-        """Sample `group_size` completions for each prompt; returns one group per prompt, in order."""
+    def add(self, request: GroupRequest) -> None:
+        """Begin a group; its completions are decoded together with those of the groups before it."""
+        ...
+
+    def step(self) -> list[FinishedGroup]:
+        """Go on a little, by one token of every completion, say; returns the groups that are whole now."""
+        ...
+
+    @property
+    def num_unfinished(self) -> int:
+        """Groups that were added and have not come back."""
+        ...
+
+    def abort(self) -> None:
+        """Drop all unfinished groups."""
         ...
 
     def receive_weights(self, manifest: WeightManifest, *, verify: bool) -> None:
@@ -46,14 +62,85 @@ class RolloutEngine(Protocol):
         ...
 
     def reset_prefix_cache(self) -> None:
-        """Forget key-value blocks that were computed with older weights."""
+        """Forget key-value blocks that were computed with older weights; unfinished groups compute theirs again."""
         ...
 
     def verify_weights(self) -> None:
         """Prove that what the engine computes with is what it received; raises `SyncError`."""
         ...
 
+    def sleep(self) -> None:
+        """Give the device's memory to the learner, where they share one; nothing on a CPU. No group is unfinished then."""
+        ...
+
+    def wake(self) -> None:
+        """Take it back."""
+        ...
+
     def close(self) -> None: ...
+
+
+class WholeGroups:
+    """The first half of a `RolloutEngine` that samples one group at a time, from start to end in one step."""
+
+    policy_version: int = 0
+
+    def __init__(self) -> None:
+        self._waiting: deque[GroupRequest] = deque()
+
+    def sample_group(self, request: GroupRequest) -> RolloutGroup:
+        raise NotImplementedError
+
+    def add(self, request: GroupRequest) -> None:
+        check_version(request, self.policy_version)
+        self._waiting.append(request)
+
+    def step(self) -> list[FinishedGroup]:
+        if not self._waiting:
+            return []
+        request = self._waiting.popleft()
+        return [FinishedGroup(ticket=request.ticket, group=self.sample_group(request))]
+
+    @property
+    def num_unfinished(self) -> int:
+        return len(self._waiting)
+
+    def abort(self) -> None:
+        self._waiting.clear()
+
+    def sleep(self) -> None:
+        """Nothing to give: such an engine is for CPUs."""
+
+    def wake(self) -> None:
+        """Nothing to take back."""
+
+
+def generate(engine: RolloutEngine, batch: PromptBatch) -> list[RolloutGroup]:
+    """Sample a whole batch with one engine; returns one group per prompt, in order."""
+    for request in requests_of(batch, first_ticket=0):
+        engine.add(request)
+    finished: dict[int, RolloutGroup] = {}
+    while engine.num_unfinished:
+        for one in engine.step():
+            check_group(one.group.prompt, one.group.completions, engine.vocab_size)
+            finished[one.ticket] = one.group
+    return [finished[ticket] for ticket in range(len(batch.prompts))]
+
+
+def requests_of(batch: PromptBatch, *, first_ticket: int) -> list[GroupRequest]:
+    """Return one request per prompt, numbered from `first_ticket`."""
+    return [
+        GroupRequest(
+            ticket=ticket,
+            step=batch.step,
+            prompt=prompt,
+            group_size=batch.group_size,
+            seed=batch.seed,
+            policy_version=batch.policy_version,
+            max_staleness=batch.max_staleness,
+        )
+        for ticket, prompt in enumerate(batch.prompts, start=first_ticket)
+    ]
 
 
 EngineFactory = Callable[[EngineOptions], RolloutEngine]
@@ -70,11 +157,13 @@ def load_engine_class(import_string: str) -> EngineFactory:
         raise UserError(f"option 'rollout.engine': cannot import {import_string!r}: {error}") from error
 
 
-def check_version(batch: PromptBatch, policy_version: int) -> None:
-    """Refuse to sample with weights other than those the step asks for (strict mode)."""
-    if policy_version != batch.policy_version:
+def check_version(request: GroupRequest, policy_version: int) -> None:
+    """Refuse to sample with weights that the step could not learn from."""
+    if not request.policy_version - request.max_staleness <= policy_version <= request.policy_version:
+        older = f", or at most {request.max_staleness} older" if request.max_staleness else ""
         raise SyncError(
-            f"step {batch.step} wants samples of policy version {batch.policy_version}, the engine holds {policy_version}"
+            f"step {request.step} wants samples of policy version {request.policy_version}{older}, the engine holds "
+            f"{policy_version}"
         )
 
 

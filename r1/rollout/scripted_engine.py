@@ -2,29 +2,33 @@
 
 from collections.abc import Callable
 
-from r1.rollout.engine import check_version
-from r1.types import Completion, PromptBatch, RolloutGroup, WeightManifest
+from r1.rollout.engine import WholeGroups
+from r1.types import Completion, GroupRequest, RolloutGroup, WeightManifest
 
 
-class ScriptedEngine:
+class ScriptedEngine(WholeGroups):
     """A `RolloutEngine` whose completions come from a function of the prompt text and the sample's number."""
 
     def __init__(self, script: Callable[[str, int], str]) -> None:
-        self.policy_version = 0
+        super().__init__()
+        self.vocab_size = 256
         self.calls: list[str] = []
         """Method names in the order of the calls."""
         self._script = script
         self._manifest: WeightManifest | None = None
 
-    def generate(self, batch: PromptBatch) -> list[RolloutGroup]:
-        self.calls.append("generate")
-        check_version(batch, self.policy_version)
-        groups = []
-        for prompt in batch.prompts:
-            texts = [self._script(prompt.text, sample_id) for sample_id in range(batch.group_size)]
-            completions = tuple(self._completion(prompt.group_id, sample_id, text) for sample_id, text in enumerate(texts))
-            groups.append(RolloutGroup(prompt=prompt, completions=completions))
-        return groups
+    def sample_group(self, request: GroupRequest) -> RolloutGroup:
+        self.calls.append("sample_group")
+        prompt = request.prompt
+        texts = [self._script(prompt.text, sample_id) for sample_id in range(request.group_size)]
+        completions = tuple(self._completion(prompt.group_id, sample_id, text) for sample_id, text in enumerate(texts))
+        return RolloutGroup(prompt=prompt, completions=completions)
+
+    def sleep(self) -> None:
+        self.calls.append("sleep")
+
+    def wake(self) -> None:
+        self.calls.append("wake")
 
     def receive_weights(self, manifest: WeightManifest, *, verify: bool) -> None:
         self.calls.append("receive_weights")

@@ -10,31 +10,27 @@ from transformers import AutoTokenizer, DynamicCache
 
 from r1.errors import SyncError
 from r1.policy_model import load_model
-from r1.rollout.engine import EngineOptions, check_group, check_version
+from r1.rollout.engine import EngineOptions, WholeGroups
 from r1.rollout.tokens import eos_token_ids, text_of
 from r1.seeds import sample_seed
 from r1.shm_weights import read_tensors
 from r1.sync_tensors import load_sync_tensors
-from r1.types import Completion, Prompt, PromptBatch, RolloutGroup, WeightManifest
+from r1.types import Completion, GroupRequest, RolloutGroup, WeightManifest
 
 
-class TransformersEngine:
+class TransformersEngine(WholeGroups):
     """A `RolloutEngine` that samples with the model's own forward pass."""
 
     def __init__(self, options: EngineOptions) -> None:
-        self.policy_version = 0
+        super().__init__()
         self._options = options
         self._tokenizer = AutoTokenizer.from_pretrained(options.model_path)
         self._eos_token_ids = eos_token_ids(options.model_path, self._tokenizer)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model: Any = load_model(options.model_path, dtype=getattr(torch, options.dtype)).to(self._device).eval()
+        self.vocab_size = self._model.config.get_text_config().vocab_size
         self._manifest: WeightManifest | None = None
         self._received: list[tuple[str, torch.Tensor]] = []
-
-    @torch.inference_mode()
-    def generate(self, batch: PromptBatch) -> list[RolloutGroup]:
-        check_version(batch, self.policy_version)
-        return [self._generate_group(batch, prompt) for prompt in batch.prompts]
 
     def receive_weights(self, manifest: WeightManifest, *, verify: bool) -> None:
         self._manifest, self._received = manifest, read_tensors(manifest, verify=verify)
@@ -51,7 +47,7 @@ class TransformersEngine:
         self.policy_version = self._manifest.policy_version
 
     def reset_prefix_cache(self) -> None:
-        """Nothing to forget: no key-value block outlives a call of `generate`."""
+        """Nothing to forget: no key-value block outlives its group."""
 
     def verify_weights(self) -> None:
         """Nothing to add: weights are copied in place and used as they are."""
@@ -59,8 +55,10 @@ class TransformersEngine:
     def close(self) -> None:
         self._model = None
 
-    def _generate_group(self, batch: PromptBatch, prompt: Prompt) -> RolloutGroup:
-        seeds = [sample_seed(batch.seed, batch.step, prompt.group_id, sample_id) for sample_id in range(batch.group_size)]
+    @torch.inference_mode()
+    def sample_group(self, request: GroupRequest) -> RolloutGroup:
+        prompt, samples = request.prompt, range(request.group_size)
+        seeds = [sample_seed(request.seed, request.step, prompt.group_id, sample_id) for sample_id in samples]
         generators = [torch.Generator(self._device).manual_seed(seed) for seed in seeds]
         tokens: list[list[int]] = [[] for _ in seeds]
         logprobs: list[list[float]] = [[] for _ in seeds]
@@ -89,7 +87,6 @@ class TransformersEngine:
                 finish_reason="stop" if stopped[sample_id] else "length",
                 policy_version=self.policy_version,
             )
-            for sample_id in range(len(seeds))
+            for sample_id in samples
         )
-        check_group(prompt, completions, self._model.config.get_text_config().vocab_size)
         return RolloutGroup(prompt=prompt, completions=completions)

@@ -1,13 +1,11 @@
-"""The vLLM engine: the only file that imports vllm.
+"""The vLLM engine: with `r1.rollout.vllm_weights`, the only file that imports vllm.
 
 vLLM runs inside this process (no engine subprocess), so a rollout worker is one process to place, kill and
 clean up. Weights come in through vLLM's weight-transfer API with our own shared-memory backend.
 """
 
 import os
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,23 +21,17 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 from transformers import AutoConfig, AutoTokenizer
-from vllm import LLM, SamplingParams
-from vllm._custom_ops import cpu_prepack_moe_weight
+from vllm import LLM, RequestOutput, SamplingParams
 from vllm.config import WeightTransferConfig
-from vllm.distributed.weight_transfer.base import WeightTransferEngine, WeightTransferInitInfo, WeightTransferUpdateInfo
-from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
-from vllm.model_executor.layers.attention import is_deferred_attention_layer
-from vllm.model_executor.layers.fused_moe.experts.cpu_moe import CPUUnquantizedExperts
-from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
-from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 from vllm.outputs import CompletionOutput
+from vllm.sampling_params import RequestOutputKind
 
 from r1.errors import SyncError
-from r1.rollout.engine import EngineOptions, check_group, check_version
+from r1.rollout.engine import EngineOptions, check_version
 from r1.rollout.tokens import eos_token_ids, text_of
+from r1.rollout.vllm_weights import ShmWeightTransfer, WorkerExtension
 from r1.seeds import sample_seed
-from r1.shm_weights import read_tensors
-from r1.types import Completion, Prompt, PromptBatch, RolloutGroup, WeightManifest
+from r1.types import Completion, FinishedGroup, GroupRequest, RolloutGroup, WeightManifest
 
 BLOCK_SIZE = 32
 """Tokens per key-value block. The default of 128 never shares a prefix between short prompts."""
@@ -54,8 +46,9 @@ class VllmEngine:
         self._tokenizer = AutoTokenizer.from_pretrained(options.model_path)
         self._eos_token_ids = eos_token_ids(options.model_path, self._tokenizer)
         config = AutoConfig.from_pretrained(options.model_path).get_text_config()
-        self._vocab_size = config.vocab_size
+        self.vocab_size = config.vocab_size
         self._manifest: WeightManifest | None = None
+        self._unfinished: dict[int, _Unfinished] = {}
         max_model_len = options.max_prompt_tokens + options.max_completion_tokens
         self._llm = LLM(
             model=options.model_path,
@@ -77,24 +70,48 @@ class VllmEngine:
             worker_extension_cls=f"{WorkerExtension.__module__}.{WorkerExtension.__qualname__}",
             disable_log_stats=True,
         )
+        self._llm.llm_engine.set_weight_version("0")
 
-    def generate(self, batch: PromptBatch) -> list[RolloutGroup]:
-        """Sample every (prompt, sample) as its own seeded request."""
-        check_version(batch, self.policy_version)
-        requests: list[Any] = []
-        params = []
-        for prompt in batch.prompts:
-            for sample_id in range(batch.group_size):
-                requests.append({"prompt_token_ids": list(prompt.token_ids)})
-                params.append(self._sampling_params(sample_seed(batch.seed, batch.step, prompt.group_id, sample_id)))
-        outputs = self._llm.generate(requests, params, use_tqdm=False)
-        groups = []
-        for index, prompt in enumerate(batch.prompts):
-            of_prompt = outputs[index * batch.group_size : (index + 1) * batch.group_size]
-            completions = tuple(self._completion(prompt, i, output.outputs[0]) for i, output in enumerate(of_prompt))
-            check_group(prompt, completions, self._vocab_size)
-            groups.append(RolloutGroup(prompt=prompt, completions=completions))
-        return groups
+    def add(self, request: GroupRequest) -> None:
+        """Every sample is a request of its own, with its own seed."""
+        check_version(request, self.policy_version)
+        if not self._unfinished:
+            # So that what is sampled does not depend on what was sampled before: a resumed run repeats it bitwise.
+            self._llm.reset_prefix_cache()
+        self._unfinished[request.ticket] = _Unfinished(request)
+        for sample_id in range(request.group_size):
+            seed = sample_seed(request.seed, request.step, request.prompt.group_id, sample_id)
+            prompt = {"prompt_token_ids": list(request.prompt.token_ids)}
+            self._llm.llm_engine.add_request(f"{request.ticket}/{sample_id}", prompt, self._sampling_params(seed))
+
+    def step(self) -> list[FinishedGroup]:
+        """One token for each running sample."""
+        finished = []
+        for output in self._llm.llm_engine.step():
+            assert isinstance(output, RequestOutput)
+            ticket, sample_id = map(int, output.request_id.split("/"))
+            unfinished = self._unfinished[ticket]
+            unfinished.completions[sample_id] = self._completion(unfinished.request, sample_id, output.outputs[0])
+            if len(unfinished.completions) == unfinished.request.group_size:
+                del self._unfinished[ticket]
+                completions = tuple(unfinished.completions[i] for i in range(unfinished.request.group_size))
+                group = RolloutGroup(prompt=unfinished.request.prompt, completions=completions)
+                finished.append(FinishedGroup(ticket=ticket, group=group))
+        return finished
+
+    @property
+    def num_unfinished(self) -> int:
+        return len(self._unfinished)
+
+    def abort(self) -> None:
+        running = [
+            f"{ticket}/{sample_id}"
+            for ticket, unfinished in self._unfinished.items()
+            for sample_id in range(unfinished.request.group_size)
+            if sample_id not in unfinished.completions
+        ]
+        self._llm.llm_engine.abort_request(running)
+        self._unfinished.clear()
 
     def receive_weights(self, manifest: WeightManifest, *, verify: bool) -> None:
         self._manifest = manifest
@@ -107,10 +124,9 @@ class VllmEngine:
         self.policy_version = self._manifest.policy_version
 
     def reset_prefix_cache(self) -> None:
-        if not self._llm.reset_prefix_cache():
-            raise SyncError(
-                f"weight sync, version {self.policy_version}: vLLM did not reset its prefix cache, requests are still running"
-            )
+        # Running samples keep their tokens, and compute their keys and values anew under the new weights.
+        if not self._llm.llm_engine.reset_prefix_cache(reset_running_requests=bool(self._unfinished)):
+            raise SyncError(f"weight sync, version {self.policy_version}: vLLM did not reset its prefix cache")
 
     def verify_weights(self) -> None:
         assert self._manifest is not None, "receive_weights comes first"
@@ -125,6 +141,14 @@ class VllmEngine:
                     f"than the published ones: {', '.join(stale[:3])}"
                 )
 
+    def sleep(self) -> None:
+        if torch.cuda.is_available():
+            self._llm.sleep(level=1)  # weights move to the CPU's memory, the key-value cache is given up
+
+    def wake(self) -> None:
+        if torch.cuda.is_available():
+            self._llm.wake_up()
+
     def close(self) -> None:
         self._llm.llm_engine.engine_core.shutdown()
 
@@ -136,22 +160,32 @@ class VllmEngine:
             logprobs=0,  # of the sampled token alone
             detokenize=False,  # once, at the end, is cheaper than token by token
             stop_token_ids=list(self._eos_token_ids),
+            output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
-    def _completion(self, prompt: Prompt, sample_id: int, output: CompletionOutput) -> Completion:
+    def _completion(self, request: GroupRequest, sample_id: int, output: CompletionOutput) -> Completion:
         token_ids = tuple(output.token_ids)
         assert output.logprobs is not None
         logprobs = tuple(step[token].logprob for token, step in zip(token_ids, output.logprobs, strict=True))
         reason = output.finish_reason
+        first, *later = [(int(span.version), span.start) for span in output.weight_versions or ()] or [(self.policy_version, 0)]
         return Completion(
-            group_id=prompt.group_id,
+            group_id=request.prompt.group_id,
             sample_id=sample_id,
             token_ids=token_ids,
             rollout_logprobs=logprobs,
             text=text_of(self._tokenizer, token_ids, self._eos_token_ids),
             finish_reason=reason if reason in ("stop", "length") else "abort",
-            policy_version=self.policy_version,
+            policy_version=first[0],
+            later_versions=tuple(later),
         )
+
+
+@dataclass
+class _Unfinished:
+    request: GroupRequest
+    completions: dict[int, Completion] = field(default_factory=dict)
+    """sample_id -> what is finished already"""
 
 
 def _memory_options(options: EngineOptions) -> dict[str, Any]:
@@ -168,167 +202,3 @@ def _kernel_options(config: Any) -> dict[str, Any]:
     if torch.cuda.is_available() or not hasattr(config, "kv_lora_rank"):
         return {}
     return {"compilation_config": {"custom_ops": ["-rotary_embedding"]}}
-
-
-@dataclass
-class ShmInit(WeightTransferInitInfo):
-    """Nothing to agree on beforehand: each update carries its whole manifest."""
-
-
-@dataclass
-class ShmUpdate(WeightTransferUpdateInfo):
-    manifest: WeightManifest
-    verify: bool
-
-
-class ShmWeightTransfer(WeightTransferEngine[ShmInit, ShmUpdate]):
-    """vLLM's worker side of a sync: read the shared file, reload layer by layer, re-pack what a CPU packs."""
-
-    NAME = "r1_shm"
-    init_info_cls = ShmInit
-    update_info_cls = ShmUpdate
-    without_weights: Sequence[str] = ()
-    """The parameters that the last update did not reach."""
-
-    def init_transfer_engine(self, init_info: ShmInit) -> None:
-        pass
-
-    def start_weight_update(self) -> None:
-        pass
-
-    def receive_weights(self, update_info: ShmUpdate) -> None:
-        """Only read and compare: damaged bytes must be refused before any layer has changed."""
-        self._tensors = read_tensors(update_info.manifest, verify=update_info.verify)
-
-    def finish_weight_update(self) -> None:
-        """Load through vLLM's layerwise reload; `model.load_weights` on the live, packed model raises half-way.
-
-        The reload keeps the old weights of every parameter that received none, and only warns: they are noted.
-        """
-        # Attention layers own no weight of a checkpoint, but DeepSeek's keep matrices that they derive from one.
-        derived = tuple(f"{name}." for name, layer in self.model.named_modules() if is_deferred_attention_layer(layer))
-        wanted = {name for name, _ in self.model.named_parameters() if not name.startswith(derived)}
-        initialize_layerwise_reload(self.model)
-        loaded = self.model.load_weights(iter(self._tensors))
-        finalize_layerwise_reload(self.model, self.model_config)
-        self._tensors = []
-        repack_tied_output_heads(self.model)
-        repack_experts(self.model)
-        # Not raised here: vLLM would take the update for unfinished and refuse the next one.
-        self.without_weights = sorted(wanted - loaded)
-
-    def shutdown(self) -> None:
-        self._tensors = []
-
-
-def repack_tied_output_heads(model: torch.nn.Module) -> None:
-    """Pack tied output heads again, since the layerwise reload does not.
-
-    A CPU multiplies with a packed copy of each 2-D weight. The reload packs those layers anew that received
-    weights; an `lm_head` that shares the embedding's receives none under its own name, so it would go on
-    computing with the old policy's copy, silently: mean |d log-prob| 0.093 instead of 0.03 for a 135M model.
-    """
-    for _, head, _ in _tied_output_heads(model):
-        head.quant_method.process_weights_after_loading(head)
-
-
-def _tied_output_heads(model: torch.nn.Module) -> list[tuple[str, ParallelLMHead, str]]:
-    """(name, module, embedding's name) of the output heads with a packed copy whose weight belongs to an embedding."""
-    shared = {
-        id(module.weight): name
-        for name, module in model.named_modules()
-        if isinstance(module, VocabParallelEmbedding) and not isinstance(module, ParallelLMHead)
-    }
-    return [
-        (name, module, shared[id(module.weight)])
-        for name, module in model.named_modules()
-        if isinstance(module, ParallelLMHead) and hasattr(module, "cpu_linear") and id(module.weight) in shared
-    ]
-
-
-def repack_experts(model: torch.nn.Module) -> None:
-    """Pack the experts of a mixture again, since vLLM's CPU kernel packs them on the first load only.
-
-    A reload leaves the plain weights where the kernel expects packed ones, silently: mean |d log-prob| 1.1 for a tiny model.
-    """
-    for _, layer, kernel in _packed_experts(model):
-        kernel.process_weights_after_loading(layer)
-
-
-def _packed_experts(model: torch.nn.Module) -> list[tuple[str, Any, CPUUnquantizedExperts]]:
-    """(name, layer, kernel) of the layers that hold experts in a CPU's packing."""
-    kernels = [
-        (name, layer, getattr(getattr(getattr(layer, "quant_method", None), "moe_kernel", None), "fused_experts", None))
-        for name, layer in model.named_modules()
-    ]
-    return [(name, layer, kernel) for name, layer, kernel in kernels if isinstance(kernel, CPUUnquantizedExperts)]
-
-
-def _experts_hold(name: str, layer: Any, kernel: CPUUnquantizedExperts, published: Mapping[str, torch.Tensor]) -> bool:
-    """Whether a layer's packed experts are the published ones, bit by bit: they are packed again and compared."""
-    prefix = name.removesuffix("experts.routed_experts")
-    parts: dict[str, dict[int, list[torch.Tensor]]] = {"w13_weight": defaultdict(list), "w2_weight": defaultdict(list)}
-    # ("experts.w13_", "experts.0.gate_proj.", 0, "w1"), gate before up
-    for parameter, part, expert, _ in layer.get_expert_mapping():
-        parts[f"{parameter.removeprefix('experts.')}weight"][expert].append(published[f"{prefix}{part}weight"])
-    return all(
-        torch.equal(
-            cpu_prepack_moe_weight(torch.stack([torch.cat(of_expert[e]) for e in sorted(of_expert)]), kernel.isa),
-            getattr(layer, parameter),
-        )
-        for parameter, of_expert in parts.items()
-    )
-
-
-class WorkerExtension:
-    """Methods that vLLM adds to its worker, for `collective_rpc`."""
-
-    def layers_with_other_weights(self, manifest: WeightManifest) -> list[str]:
-        """Parameters that received nothing, and layers whose weight is not, bit by bit, the published one.
-
-        A fused layer's weight is its published parts in a row. Where a CPU has packed a weight there is nothing left to
-        read, so the layer is asked: a one-hot input makes its kernel return one column of what it multiplies with,
-        exactly (one product with 1.0, all others 0). Bits and not a tolerance, since an update may move a bf16 weight by
-        one unit in the last place. 16 columns are compared; an optimizer step changes some bit in them.
-
-        Says nothing of biases, of experts on a GPU, and of weights whose names differ from the published ones: those rest on
-        the checksums and on vLLM's own count of what it loaded.
-        """
-        model: torch.nn.Module = self.model_runner.model  # type: ignore[attr-defined]
-        published = dict(read_tensors(manifest, verify=False))
-        for module in model.modules():
-            transpose = getattr(module, "_transpose_conv1d", None)
-            if transpose is not None:  # GPT-2's files hold its matrices transposed; vLLM turns them when it loads
-                published = dict(transpose(published.items()))
-        stale = list(self.weight_transfer_engine.without_weights)  # type: ignore[attr-defined]
-        for name, layer in model.named_modules():
-            parts = [published[part] for part in _published_names(model, name) if part in published]
-            weight = getattr(layer, "weight", None)
-            if not parts or weight is None:
-                continue
-            wanted = torch.cat(parts)
-            if hasattr(layer, "cpu_linear"):
-                columns = torch.linspace(0, wanted.shape[1] - 1, 16).long()
-                probes = torch.nn.functional.one_hot(columns, wanted.shape[1]).to(wanted)
-                held, wanted = layer.cpu_linear(probes, weight, None).T, wanted[:, columns]
-            else:
-                held = weight.cpu()
-            # An embedding is padded to a multiple of 64 rows.
-            if not torch.equal(held[: len(wanted)], wanted):
-                stale.append(name)
-        stale += [name for name, layer, kernel in _packed_experts(model) if not _experts_hold(name, layer, kernel, published)]
-        return stale
-
-
-def _published_names(model: torch.nn.Module, layer_name: str) -> list[str]:
-    """The published weights that a vLLM layer is made of: "...qkv_proj" -> q, k and v; a tied head -> the embedding."""
-    for name, _, embedding in _tied_output_heads(model):
-        if layer_name == name:
-            return [f"{embedding}.weight"]
-    parent, _, own = layer_name.rpartition(".")
-    parts = getattr(model, "packed_modules_mapping", {}).get(own, [own])
-    return [f"{parent}.{part}.weight" if parent else f"{part}.weight" for part in parts]
-
-
-if ShmWeightTransfer.NAME not in WeightTransferEngineFactory._registry:
-    WeightTransferEngineFactory.register_engine(ShmWeightTransfer.NAME, ShmWeightTransfer)

@@ -2,14 +2,17 @@
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from r1.errors import RunError, UserError
+from r1.errors import RunError, UserError, WorkerLost
+
+TICK_S = 0.2
+"""How often whatever runs beside a call is looked after."""
 
 _ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -21,6 +24,21 @@ class Worker:
     name: str
     """e.g. "rollout worker 0"."""
     handle: Any
+    pid: int | None = None
+    """Of its process, once it is known; of `host`."""
+    host: str = ""
+
+
+class Background(Protocol):
+    """Work that goes on while the driver waits for something else."""
+
+    def references(self) -> Sequence[Any]:
+        """What it waits for itself."""
+        ...
+
+    def attend(self, ready: Sequence[Any]) -> None:
+        """Called with those of its references that are ready, at least every `TICK_S`."""
+        ...
 
 
 def call(
@@ -31,6 +49,7 @@ def call(
     deadline_s: float,
     about: str = "",
     each: Sequence[Sequence[Any]] | None = None,
+    beside: Background | None = None,
 ) -> list[Any]:
     """Call a method on all workers at once and return their results in order.
 
@@ -38,40 +57,96 @@ def call(
     raises something unexpected ends in a `RunError`; r1's own errors keep their class and gain the worker and the phase.
     about: what was going on, for the message, e.g. "step 12, policy version 11".
     each: arguments of their own for each worker, instead of `args`.
+    beside: what shall go on meanwhile.
     """
+    results: dict[str, Any] = {}
+    for worker, result in _answers(workers, method, args, phase, deadline_s, about, each, beside):
+        if isinstance(result, Failure):
+            raise result.error from result.cause
+        results[worker.name] = result
+    return [results[worker.name] for worker in workers]
+
+
+def call_each(
+    workers: Sequence[Worker], method: str, *args: Any, phase: str, deadline_s: float, about: str = ""
+) -> list["Any | Failure"]:
+    """As `call`, but wait for all of them: a worker that fails has a `Failure` in the place of its result."""
+    results = {worker.name: result for worker, result in _answers(workers, method, args, phase, deadline_s, about)}
+    return [results[worker.name] for worker in workers]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """Why a call has no result."""
+
+    error: RunError | UserError
+    """In r1's words."""
+    cause: Exception | None = None
+    """In Ray's."""
+
+
+def _answers(
+    workers: Sequence[Worker],
+    method: str,
+    args: Sequence[Any],
+    phase: str,
+    deadline_s: float,
+    about: str = "",
+    each: Sequence[Sequence[Any]] | None = None,
+    beside: Background | None = None,
+) -> Iterator[tuple[Worker, Any]]:
+    """Yield (worker, result or Failure), whoever answers first; those that are late come last."""
     start = time.monotonic()
     arguments = each if each is not None else [args] * len(workers)
-    references = [getattr(worker.handle, method).remote(*own) for worker, own in zip(workers, arguments, strict=True)]
-    waiting = dict(zip(references, workers, strict=True))
-    results: dict[Any, Any] = {}
+    waiting = {
+        getattr(worker.handle, method).remote(*own): worker for worker, own in zip(workers, arguments, strict=True)
+    }
     while waiting:
         # Whoever is ready first is looked at first: when one rank dies, the others would wait for it in vain.
         left = max(0.0, deadline_s - (time.monotonic() - start))
-        ready, _ = ray.wait(list(waiting), num_returns=1, timeout=left)
-        if not ready:
+        others = list(beside.references()) if beside else []
+        ready, _ = ray.wait([*waiting, *others], num_returns=1, timeout=min(left, TICK_S) if beside else left)
+        if beside:
+            beside.attend([reference for reference in ready if reference not in waiting])
+        for reference in ready:
+            if reference in waiting:
+                worker = waiting.pop(reference)
+                yield worker, result_of(reference, worker, phase, about, start)
+        if not ready and (beside is None or time.monotonic() - start >= deadline_s):
             late = ", ".join(worker.name for worker in waiting.values())
-            raise RunError(f"{_where(late, phase, about)}: no answer within the deadline of {deadline_s:.0f} s")
-        worker = waiting.pop(ready[0])
-        results[ready[0]] = _result(ready[0], worker, phase, about, start)
-    return [results[reference] for reference in references]
+            error = WorkerLost(f"{where(late, phase, about)}: no answer within the deadline of {deadline_s:.0f} s")
+            for worker in waiting.values():
+                yield worker, Failure(error=error)
+            return
 
 
-def _result(reference: Any, worker: Worker, phase: str, about: str, start: float) -> Any:
-    where = _where(worker.name, phase, about)
+def wait_for(reference: Any, worker: Worker, *, phase: str, deadline_s: float) -> Any:
+    """Wait for one call that was made before: its result, or a `Failure`."""
+    start = time.monotonic()
+    ready, _ = ray.wait([reference], num_returns=1, timeout=deadline_s)
+    if not ready:
+        return Failure(error=WorkerLost(f"{where(worker.name, phase, '')}: no answer within the deadline of {deadline_s:.0f} s"))
+    return result_of(reference, worker, phase, "", start)
+
+
+def result_of(reference: Any, worker: Worker, phase: str, about: str, start: float) -> Any:
+    """What a call that is ready returned, or a `Failure`. start: of the call, time.monotonic()."""
+    here = where(worker.name, phase, about)
     try:
         return ray.get(reference)
     except RayActorError as error:
         if getattr(error, "actor_init_failed", False):
-            raise _start_error(worker, error) from error
-        raise RunError(f"{where}: the worker died after {time.monotonic() - start:.1f} s ({_first_line(error)})") from error
+            return Failure(error=_start_error(worker, error), cause=error)
+        passed_s = time.monotonic() - start
+        return Failure(error=WorkerLost(f"{here}: the worker died after {passed_s:.1f} s ({_first_line(error)})"), cause=error)
     except RayTaskError as error:
         if isinstance(error.cause, (RunError, UserError)):
             # They name step and version themselves.
-            raise type(error.cause)(f"{worker.name}, phase {phase}: {error.cause}") from error
-        raise RunError(f"{where}: {type(error.cause).__name__}: {error.cause}") from error
+            return Failure(error=type(error.cause)(f"{worker.name}, phase {phase}: {error.cause}"), cause=error)
+        return Failure(error=RunError(f"{here}: {type(error.cause).__name__}: {error.cause}"), cause=error)
 
 
-def _where(name: str, phase: str, about: str) -> str:
+def where(name: str, phase: str, about: str) -> str:
     return f"{name}, phase {phase}" + (f", {about}" if about else "")
 
 

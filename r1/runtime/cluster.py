@@ -1,7 +1,10 @@
 """Ray itself: connect, compare what is wanted with what there is, and leave nothing behind."""
 
+import contextlib
 import logging
 import os
+import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +13,7 @@ import ray
 
 from r1.config import RunConfig
 from r1.errors import UserError
+from r1.runtime.calls import Worker
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +60,7 @@ def plan_resources(config: RunConfig) -> dict[str, Resources]:
     num_gpus = ray.cluster_resources().get("GPU", 0.0)
     share = 1.0 if num_gpus >= 2 else 0.45 if num_gpus else 0.0
     return {
-        "rollout worker": Resources(num_cpus=1, num_gpus=share),
+        "rollout worker": Resources(num_cpus=1, num_gpus=share, count=config.rollout.num_workers),
         "learner": Resources(num_cpus=1, num_gpus=share, count=config.learner.num_ranks),
         # Its children do the work; asking for no CPU lets a two-core machine run everything.
         "reward pool": Resources(num_cpus=0),
@@ -96,3 +100,12 @@ def environment(num_threads: int) -> dict[str, dict[str, str]]:
         "THP_MEM_ALLOC_ENABLE": "1",
     }
     return {"env_vars": variables}
+
+
+def kill(worker: Worker) -> None:
+    """End an actor's process, whatever state it is in."""
+    ray.kill(worker.handle)
+    if worker.pid is not None and worker.host == socket.gethostname():
+        # Ray asks the process to end itself, which one that is stopped (SIGSTOP) never does.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(worker.pid, signal.SIGKILL)

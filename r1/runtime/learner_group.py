@@ -5,21 +5,26 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ray
 
 from r1.batching import TrainBatch
-from r1.checkpoint import begin_checkpoint, finish_checkpoint, remove_old_checkpoints
+from r1.checkpoint import begin_checkpoint, finish_checkpoint, latest_checkpoint, remove_old_checkpoints
 from r1.config import RunConfig
-from r1.errors import RunError
+from r1.errors import RunError, UserError, WorkerLost
+from r1.faults import FaultLog
 from r1.learner import Learner
 from r1.loop import PolicyLearner
 from r1.metrics import heldout_accuracy
-from r1.runtime.calls import Worker, call
-from r1.runtime.cluster import Resources, environment
+from r1.runtime.calls import Background, Worker, call
+from r1.runtime.cluster import Resources, environment, kill
 from r1.types import Progress, WeightManifest
+
+MAX_RESTARTS = 10
+"""Of the learner, in a run."""
 
 
 class LearnerWorker:
@@ -31,10 +36,12 @@ class LearnerWorker:
             free.bind(("", 0))
             return f"tcp://{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
 
-    def start(self, config: RunConfig, publish_path: str, rank: int, num_ranks: int, meeting_point: str | None) -> int:
-        """Load the model, with the other ranks; returns the process id."""
+    def start(
+        self, config: RunConfig, publish_path: str, rank: int, num_ranks: int, meeting_point: str | None
+    ) -> tuple[int, str]:
+        """Load the model, with the other ranks; returns process id and host."""
         self._learner = Learner(config, publish_path, rank=rank, num_ranks=num_ranks, meeting_point=meeting_point)
-        return os.getpid()
+        return os.getpid(), socket.gethostname()
 
     def update(self, batch: TrainBatch) -> dict[str, float]:
         return self._learner.update(batch)
@@ -55,9 +62,19 @@ class LearnerWorker:
 class LearnerGroup(PolicyLearner):
     """Starts the learner ranks and passes the loop's calls on to all of them."""
 
-    def __init__(self, config: RunConfig, resources: Resources, run_dir: Path, publish_path: str) -> None:
-        num_ranks = config.learner.num_ranks
-        actor = ray.remote(
+    def __init__(
+        self,
+        config: RunConfig,
+        resources: Resources,
+        run_dir: Path,
+        publish_path: str,
+        faults: FaultLog,
+        beside: Background | None = None,
+    ) -> None:
+        """beside: what goes on while the ranks update, e.g. sampling."""
+        self._beside = beside
+        self._faults = faults
+        self._actor = ray.remote(
             num_cpus=resources.num_cpus, num_gpus=resources.num_gpus, runtime_env=environment(config.learner.num_threads)
         )(LearnerWorker)
         self._config = config
@@ -65,8 +82,13 @@ class LearnerGroup(PolicyLearner):
         self._publish_path = Path(publish_path)
         self._policy_version = 0
         self._saving: tuple[Path, Progress] | None = None
+        self._num_restarts = 0
+        self._spawn()
+
+    def _spawn(self) -> None:
+        num_ranks = self._config.learner.num_ranks
         names = ["learner"] if num_ranks == 1 else [f"learner rank {rank}" for rank in range(num_ranks)]
-        self.workers = [Worker(name=name, handle=actor.remote()) for name in names]
+        self.workers = [Worker(name=name, handle=self._actor.remote()) for name in names]
 
     def wait_until_ready(self) -> None:
         """Block until the model is loaded on all ranks."""
@@ -76,16 +98,42 @@ class LearnerGroup(PolicyLearner):
         arguments = [
             (self._config, str(self._publish_path), rank, len(self.workers), meeting_point) for rank in range(len(self.workers))
         ]
-        call(self.workers, "start", each=arguments, phase="start", deadline_s=self._config.deadline_s)
+        places = call(self.workers, "start", each=arguments, phase="start", deadline_s=self._config.deadline_s)
+        self.workers = [
+            replace(worker, pid=pid, host=host) for worker, (pid, host) in zip(self.workers, places, strict=True)
+        ]
 
     def restore(self, checkpoint: Path, progress: Progress) -> None:
         """Go on from a checkpoint."""
         self._policy_version = progress.policy_version
         self._call("load", checkpoint, phase="restore")
 
+    def recover(self, lost: WorkerLost) -> Progress:
+        """Start all ranks anew from the last checkpoint, or from the beginning where there is none."""
+        self._num_restarts += 1
+        if self._num_restarts > MAX_RESTARTS:
+            raise lost
+        for worker in self.workers:
+            kill(worker)
+        self._saving = None
+        self._spawn()
+        self.wait_until_ready()
+        try:
+            checkpoint, progress = latest_checkpoint(self._run_dir)
+        except UserError:
+            progress, self._policy_version = Progress(), 0
+        else:
+            self.restore(checkpoint, progress)
+        self._faults.add("learner", f"{lost}; the learner is started again, the run goes on after step {progress.step}")
+        return progress
+
     def update(self, batch: TrainBatch) -> dict[str, float]:
         metrics: dict[str, float] = self._call(
-            "update", ray.put(batch), phase="update", about=f"step {batch.step}, policy version {batch.policy_version}"
+            "update",
+            ray.put(batch),
+            phase="update",
+            about=f"step {batch.step}, policy version {batch.policy_version}",
+            beside=self._beside,
         )
         self._policy_version += 1
         self._finish_save(wait=False)
@@ -125,9 +173,10 @@ class LearnerGroup(PolicyLearner):
         """Remove the shared file; by its path, since the learner that made it may have been killed."""
         self._publish_path.unlink(missing_ok=True)
 
-    def _call(self, method: str, *args: Any, phase: str, about: str = "") -> Any:
+    def _call(self, method: str, *args: Any, phase: str, about: str = "", beside: Background | None = None) -> Any:
         # All ranks take part; the first one's answer stands for all.
-        return call(self.workers, method, *args, phase=phase, deadline_s=self._config.deadline_s, about=about)[0]
+        deadline_s = self._config.deadline_s
+        return call(self.workers, method, *args, phase=phase, deadline_s=deadline_s, about=about, beside=beside)[0]
 
 
 @contextmanager

@@ -1,19 +1,24 @@
 """The reward functions behind the `Scorer` protocol: `r1.scoring` in an actor, on any node's CPUs."""
 
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import ray
 
 from r1.config import RunConfig, ScoringConfig
+from r1.errors import WorkerLost
+from r1.faults import FaultLog
 from r1.loop import Scorer
-from r1.runtime.calls import Worker, call
-from r1.runtime.cluster import Resources
+from r1.runtime.calls import Failure, Worker, call, wait_for
+from r1.runtime.cluster import Resources, kill
 from r1.scoring import RewardPool
+from r1.scoring_rules import check_scores
 from r1.types import RolloutGroup, Score
 
-DEADLINE_S = 600.0
-"""For a whole step; each completion has its own deadline inside (scoring.deadline_s)."""
+MAX_RESTARTS = 20
+"""Of the whole reward pool, in a run. A child of it may die as often as it likes."""
 
 
 class RewardWorker:
@@ -27,24 +32,72 @@ class RewardWorker:
     def ready(self) -> int:
         return os.getpid()
 
-    def score(self, groups: Sequence[RolloutGroup]) -> list[tuple[Score, ...]]:
-        return self._pool.score(groups)
+    def judge(self, group: RolloutGroup) -> tuple[tuple[Score, ...], int]:
+        """Returns the scores, and how many children have been replaced so far."""
+        [scores] = self._pool.judge([group])
+        return scores, self._pool.num_restarts
 
 
 class RayScorer(Scorer):
-    """Starts the reward worker and passes the loop's calls on."""
+    """Starts the reward worker, hands it groups as they come, and starts another when it dies.
 
-    def __init__(self, config: RunConfig, rewards: Mapping[str, float], correctness: str, resources: Resources) -> None:
+    Its children are its own affair: a child that dies or is late is replaced there, within a group.
+    """
+
+    def __init__(
+        self, config: RunConfig, rewards: Mapping[str, float], correctness: str, resources: Resources, faults: FaultLog
+    ) -> None:
+        self._config = config
+        self._faults = faults
         actor = ray.remote(num_cpus=resources.num_cpus)(RewardWorker)
-        handle = actor.remote(
-            dict(rewards), config.scoring, correctness=correctness, max_completion_tokens=config.rollout.max_completion_tokens
-        )
-        self.workers = [Worker(name="reward pool", handle=handle)]
+        limits = {"correctness": correctness, "max_completion_tokens": config.rollout.max_completion_tokens}
+        self._spawn: Callable[[], Any] = lambda: actor.remote(dict(rewards), config.scoring, **limits)
+        self._worker = Worker(name="reward pool", handle=self._spawn())
+        self._waiting: list[tuple[RolloutGroup, Any]] = []
+        """Groups in the order in which they came, with the references of their scores."""
+        self._num_restarts = 0
+        self._num_replaced = 0
+        """Children, by the present worker."""
 
     def wait_until_ready(self) -> None:
         """Block until the child processes are up."""
-        call(self.workers, "ready", phase="start", deadline_s=DEADLINE_S)
+        call([self._worker], "ready", phase="start", deadline_s=self._config.deadline_s)
 
-    def score(self, groups: Sequence[RolloutGroup]) -> list[tuple[Score, ...]]:
-        [scores] = call(self.workers, "score", groups, phase="score", deadline_s=DEADLINE_S)
-        return list(scores)
+    def submit(self, group: RolloutGroup) -> None:
+        self._waiting.append((group, self._worker.handle.judge.remote(group)))
+
+    def collect(self) -> list[tuple[Score, ...]]:
+        start, groups = time.monotonic(), [group for group, _ in self._waiting]
+        scores: list[tuple[Score, ...]] = []
+        while len(scores) < len(groups):
+            left_s = max(0.0, self._config.deadline_s - (time.monotonic() - start))
+            result = wait_for(self._waiting[len(scores)][1], self._worker, phase="score", deadline_s=left_s)
+            if not isinstance(result, Failure):
+                of_group, num_replaced = result
+                scores.append(of_group)
+                for _ in range(num_replaced - self._num_replaced):
+                    self._faults.add("reward_child", "a reward child died or was late; it is replaced")
+                self._num_replaced = num_replaced
+            elif isinstance(result.error, WorkerLost):
+                self._restart(result.error, len(scores))
+                start = time.monotonic()
+            else:
+                raise result.error from result.cause
+        self._waiting.clear()
+        check_scores(groups, scores, self._config.scoring)
+        return scores
+
+    def forget(self) -> None:
+        self._waiting.clear()
+
+    def _restart(self, error: WorkerLost, num_scored: int) -> None:
+        """Another worker in place of one that is lost; it gets the groups that have no scores yet."""
+        self._num_restarts += 1
+        if self._num_restarts > MAX_RESTARTS:
+            raise WorkerLost(f"the reward pool was restarted {MAX_RESTARTS} times; the last time: {error}") from error
+        lost = self._waiting[num_scored:]
+        self._faults.add("reward_worker", f"{error}; it is replaced, {len(lost)} groups are scored again")
+        kill(self._worker)
+        self._num_replaced = 0
+        self._worker = Worker(name="reward pool", handle=self._spawn())
+        self._waiting[num_scored:] = [(group, self._worker.handle.judge.remote(group)) for group, _ in lost]

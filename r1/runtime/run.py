@@ -4,6 +4,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -12,6 +13,7 @@ from rich.console import Console
 from r1.config import RunConfig
 from r1.curves import draw_curves
 from r1.evaluate import evaluate
+from r1.faults import FaultLog
 from r1.files import atomic_file
 from r1.loop import Observer, Trainer, train
 from r1.metrics import MetricsLogger, read_metrics, truncate_metrics
@@ -46,15 +48,18 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
             console.print(f"changed since the checkpoint: {change}", highlight=False, markup=False)
     # In this order: the shared file is removed once Ray has ended the learner that writes it, and Ctrl-C is set up
     # after ray.init, which installs a SIGTERM handler of its own.
-    with removed_if_empty(run_dir), contextlib.ExitStack() as cleanup, connected(1 + config.learner.num_ranks), _interruptible():
+    num_cpus = config.rollout.num_workers + config.learner.num_ranks
+    with removed_if_empty(run_dir), contextlib.ExitStack() as cleanup, connected(num_cpus), _interruptible():
         plan = plan_resources(config)
         console.print(f"Ray: {preflight(plan)}", highlight=False, markup=False)
         start = time.perf_counter()
-        sampler = RolloutPool(config, plan["rollout worker"])
-        learner = LearnerGroup(config, plan["learner"], run_dir, publish_path=new_buffer_path())
+        faults = FaultLog(lambda text: console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True))
+        sampler = RolloutPool(config, plan["rollout worker"], faults)
+        learner = LearnerGroup(config, plan["learner"], run_dir, new_buffer_path(), faults, beside=sampler)
         cleanup.callback(learner.close)
-        scorer = RayScorer(config, prepared.task.rewards, prepared.task.correctness, plan["reward pool"])
-        console.print("starting the rollout worker (vLLM), the learner and the reward pool ...", highlight=False)
+        scorer = RayScorer(config, prepared.task.rewards, prepared.task.correctness, plan["reward pool"], faults)
+        num_workers = config.rollout.num_workers
+        console.print(f"starting {num_workers} rollout worker(s), the learner and the reward pool ...", highlight=False)
         scorer.wait_until_ready()
         learner.wait_until_ready()
         if checkpoint:
@@ -71,7 +76,7 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
             scorer=scorer,
             learner=learner,
         )
-        _train_and_report(trainer, prepared, run_dir, checkpoint[1] if checkpoint else None, started_s, console)
+        _train_and_report(trainer, prepared, run_dir, checkpoint[1] if checkpoint else None, started_s, console, faults)
     return run_dir
 
 
@@ -82,6 +87,7 @@ def _train_and_report(
     resumed_from: Progress | None,
     started_s: float,
     console: Console,
+    faults: FaultLog,
 ) -> None:
     config = trainer.config
     with atomic_file(run_dir / "config.json") as temporary:
@@ -90,16 +96,16 @@ def _train_and_report(
         truncate_metrics(run_dir, resumed_from.step)
         remove_traces_after(run_dir, resumed_from.step)
         console.print(f"going on after step {resumed_from.step} of {run_dir}", highlight=False, markup=False)
-    faults: list[str] = []
+    ended_with: list[str] = []
     try:
         with MetricsLogger(run_dir, config, console) as logger:
-            observer = _observer(trainer, prepared, run_dir, logger)
+            observer = _observer(trainer, prepared, run_dir, logger, faults)
             train(trainer, observer, start=resumed_from or Progress(), evaluated=evaluated_steps(run_dir))
     except BaseException as error:  # Ctrl-C as well: the summary of an unfinished run says how it ended
-        faults.append(f"{type(error).__name__}: {error}")
+        ended_with.append(f"{type(error).__name__}: {error}")
         raise
     finally:
-        summary = _summarize(config, run_dir, faults, started_s)
+        summary = _summarize(config, run_dir, [*(fault.text for fault in faults.faults), *ended_with], started_s)
     console.print(before_after_table(summary))
     draw_curves(run_dir)
     console.print(
@@ -111,7 +117,9 @@ def _train_and_report(
     )
 
 
-def _observer(trainer: Trainer, prepared: Prepared, run_dir: Path, logger: MetricsLogger) -> Observer:
+def _observer(
+    trainer: Trainer, prepared: Prepared, run_dir: Path, logger: MetricsLogger, faults: FaultLog
+) -> Observer:
     config, heldout = trainer.config, prepared.heldout
 
     def keep_traces(step: int, groups: Sequence[ScoredGroup]) -> None:
@@ -125,7 +133,14 @@ def _observer(trainer: Trainer, prepared: Prepared, run_dir: Path, logger: Metri
         write_traces(run_dir, step, groups, template=config.task.template, split="heldout")
         logger.log_heldout(step, metrics, policy_version)
 
-    return Observer(on_groups=keep_traces, on_step=logger.log_step, evaluate=evaluate_heldout)
+    def log_step(report: StepReport) -> None:
+        logger.log_step(replace(report, metrics={**report.metrics, **faults.counts()}))
+
+    def rewind(progress: Progress) -> None:
+        logger.rewind(progress.step)
+        remove_traces_after(run_dir, progress.step)
+
+    return Observer(on_groups=keep_traces, on_step=log_step, on_rewind=rewind, evaluate=evaluate_heldout)
 
 
 def _summarize(config: RunConfig, run_dir: Path, faults: Sequence[str], started_s: float) -> dict[str, object]:

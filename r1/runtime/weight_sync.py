@@ -1,7 +1,7 @@
 """One weight sync: bring every rollout worker to a published version and prove that it got there.
 
-The workers are idle when it begins (strict mode: nothing samples while weights change), so there is nothing
-to pause. Each phase ends on all workers before the next one begins, and has its own deadline:
+The pool has paused the workers when it begins: nothing samples while weights change. Each phase ends on all workers
+before the next one begins, and has its own deadline:
 
     transfer       map the shared file, compare every tensor's checksum with the manifest
     load           replace the live weights (on a CPU: re-pack them too)
@@ -11,20 +11,36 @@ to pause. Each phase ends on all workers before the next one begins, and has its
 
 from collections.abc import Sequence
 
-from r1.errors import SyncError
-from r1.runtime.calls import Worker, call
+from r1.errors import RunError, SyncError, UserError
+from r1.runtime.calls import Failure, Worker, call_each
 from r1.types import WeightManifest
 
 
-def sync_weights(workers: Sequence[Worker], manifest: WeightManifest, *, verify: bool, deadline_s: float) -> None:
-    """Load `manifest` on all workers; raises `SyncError` or `RunError` naming worker, phase and version."""
+def sync_weights(
+    workers: Sequence[Worker], manifest: WeightManifest, *, verify: bool, deadline_s: float
+) -> dict[str, RunError | UserError]:
+    """Load `manifest` on all workers and return name -> error of those that failed; the others are at its version, proved.
+
+    Errors name worker, phase and version. A worker that failed takes no part in the phases that follow.
+    """
     about = f"policy version {manifest.policy_version}"
-    call(workers, "receive_weights", manifest, verify, phase="transfer", deadline_s=deadline_s, about=about)
-    versions = call(workers, "load_weights", phase="load", deadline_s=deadline_s, about=about)
-    call(workers, "reset_prefix_cache", phase="reset cache", deadline_s=deadline_s, about=about)
+    well, failed = list(workers), dict[str, RunError | UserError]()
+
+    def phase(method: str, name: str, *args: object) -> dict[str, object]:
+        results = dict(zip(well, call_each(well, method, *args, phase=name, deadline_s=deadline_s, about=about), strict=True))
+        failed.update({worker.name: result.error for worker, result in results.items() if isinstance(result, Failure)})
+        well[:] = [worker for worker in well if worker.name not in failed]
+        return {worker.name: result for worker, result in results.items()}
+
+    phase("receive_weights", "transfer", manifest, verify)
+    versions = phase("load_weights", "load")
+    phase("reset_prefix_cache", "reset cache")
     if not verify:
-        return
-    for worker, version in zip(workers, versions, strict=True):
-        if version != manifest.policy_version:
-            raise SyncError(f"{worker.name}, phase load: holds policy version {version} instead of {manifest.policy_version}")
-    call(workers, "verify_weights", phase="verify", deadline_s=deadline_s, about=about)
+        return failed
+    for worker in list(well):
+        if versions[worker.name] != manifest.policy_version:
+            holds = f"holds policy version {versions[worker.name]} instead of {manifest.policy_version}"
+            failed[worker.name] = SyncError(f"{worker.name}, phase load: {holds}")
+            well.remove(worker)
+    phase("verify_weights", "verify")
+    return failed

@@ -1,0 +1,76 @@
+"""One rollout worker: an engine in a process of its own, driven in slices so that it can take new groups and new weights."""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+
+from r1.config import RunConfig
+from r1.rollout.engine import EngineOptions, check_group, load_engine_class
+from r1.runtime.cluster import Resources, environment
+from r1.types import FinishedGroup, GroupRequest, WeightManifest
+
+
+class RolloutWorker:
+    """A plain class; `ray.remote` wraps it where it is spawned."""
+
+    def __init__(self, engine: str, options: EngineOptions) -> None:
+        self._engine = load_engine_class(engine)(options)
+
+    def ready(self) -> tuple[int, str]:
+        """Answers once the engine is up: its process id and host."""
+        return os.getpid(), socket.gethostname()
+
+    def advance(self, requests: Sequence[GroupRequest], slice_s: float) -> list[FinishedGroup]:
+        """Begin groups, and go on until some group is finished, all are, or `slice_s` is over."""
+        for request in requests:
+            self._engine.add(request)
+        end = time.monotonic() + slice_s
+        while self._engine.num_unfinished:
+            finished = self._engine.step()
+            if finished:
+                for one in finished:
+                    check_group(one.group.prompt, one.group.completions, self._engine.vocab_size)
+                return finished
+            if time.monotonic() > end:
+                break
+        return []
+
+    def abort(self) -> None:
+        self._engine.abort()
+
+    def receive_weights(self, manifest: WeightManifest, verify: bool) -> None:
+        self._engine.receive_weights(manifest, verify=verify)
+
+    def load_weights(self) -> int:
+        """Returns the version that the engine holds now."""
+        self._engine.load_weights()
+        return self._engine.policy_version
+
+    def reset_prefix_cache(self) -> None:
+        self._engine.reset_prefix_cache()
+
+    def verify_weights(self) -> None:
+        self._engine.verify_weights()
+
+
+def rollout_actor(config: RunConfig, resources: Resources) -> Callable[[], Any]:
+    """Return a function that starts one more rollout worker and gives its handle."""
+    rollout = config.rollout
+    options = EngineOptions(
+        model_path=config.model.path,
+        dtype=rollout.dtype,
+        max_prompt_tokens=rollout.max_prompt_tokens,
+        max_completion_tokens=rollout.max_completion_tokens,
+        temperature=rollout.temperature,
+        max_num_seqs=rollout.max_num_seqs,
+        kv_cache_bytes=int(rollout.kv_cache_gib * 2**30),
+        gpu_share=resources.num_gpus or 1.0,
+    )
+    actor = ray.remote(
+        num_cpus=resources.num_cpus, num_gpus=resources.num_gpus, runtime_env=environment(rollout.num_threads)
+    )(RolloutWorker)
+    return lambda: actor.remote(rollout.engine, options)

@@ -1,0 +1,209 @@
+"""The pool against workers in this process: every way in which one can fail, and that nothing is lost or counted twice."""
+
+import math
+import re
+from dataclasses import replace
+
+import fake_ray
+import pytest
+from fake_ray import Dead, FakeHandle, Late
+from tiny import prompt_batch, tiny_config
+
+from r1.errors import RunError, SyncError
+from r1.faults import FaultLog
+from r1.rollout.scripted_engine import ScriptedEngine
+from r1.runtime import rollout_pool, rollout_worker
+from r1.runtime.cluster import Resources
+from r1.runtime.rollout_pool import MAX_FAILURES_IN_A_ROW, MAX_LOSSES_IN_A_ROW, RolloutPool
+from r1.types import WeightManifest
+
+
+class Engines:
+    """Makes the workers' engines, and remembers them by the order in which they were started."""
+
+    def __init__(self):
+        self.made = []
+        self.spoil = lambda engine, group: group
+        """What happens to a group before it leaves an engine."""
+        self.on_start = lambda engine: None
+
+    def __call__(self, options):
+        engine = ScriptedEngine(lambda text, sample_id: f"{text} {sample_id}")
+        engine.number = len(self.made)
+        self.made.append(engine)
+        self.on_start(engine)
+        sample_group = engine.sample_group
+        engine.sample_group = lambda request: self.spoil(engine, sample_group(request))
+        return engine
+
+
+@pytest.fixture
+def engines():
+    return Engines()
+
+
+@pytest.fixture
+def make_pool(monkeypatch, engines):
+    monkeypatch.setattr(rollout_pool.ray, "wait", fake_ray.wait)
+    monkeypatch.setattr(rollout_pool.ray, "get", fake_ray.get)
+    monkeypatch.setattr(rollout_pool, "kill", lambda worker: None)
+    monkeypatch.setattr(rollout_worker, "load_engine_class", lambda name: engines)
+
+    class Starting:
+        """An actor whose engine is made when it is first asked, in its own process."""
+
+        def __getattr__(self, name):
+            if "_worker" not in self.__dict__:
+                self._worker = rollout_worker.RolloutWorker("", None)
+            return getattr(self._worker, name)
+
+    monkeypatch.setattr(rollout_pool, "rollout_actor", lambda config, resources: lambda: FakeHandle(Starting()))
+
+    def make(num_workers=2, *overrides):
+        faults = FaultLog()
+        config = tiny_config("rollout.group_size=4", "rollout.max_num_seqs=8", *overrides)
+        pool = RolloutPool(config, Resources(num_cpus=1, count=num_workers), faults)
+        pool.wait_until_ready()
+        pool.load_weights(manifest(0))
+        return pool, faults
+
+    return make
+
+
+def manifest(version):
+    return WeightManifest(policy_version=version, path="", num_bytes=0, tensors=())
+
+
+def batch_of(count, version=0, step=1):
+    return prompt_batch([f"{i}+1=" for i in range(count)], policy_version=version, step=step)
+
+
+def sample(pool, batch):
+    pool.submit(batch)
+    return sorted(pool.collect(batch), key=lambda group: group.prompt.group_id)
+
+
+def texts(groups):
+    return [[completion.text for completion in group.completions] for group in groups]
+
+
+def expected(count):
+    return [[f"{i}+1= {sample_id}" for sample_id in range(4)] for i in range(count)]
+
+
+def test_every_group_comes_back_once_whatever_the_number_of_workers(make_pool, engines):
+    for num_workers in (1, 2, 4):
+        pool, faults = make_pool(num_workers)
+        assert texts(sample(pool, batch_of(9))) == expected(9)
+        assert faults.faults == []
+    # 9 groups over 4 workers: none did all of it.
+    assert all(engine.calls.count("sample_group") < 9 for engine in engines.made[-4:])
+
+
+def test_weights_are_loaded_by_all_and_none_samples_with_old_ones(make_pool, engines):
+    pool, _ = make_pool(2)
+    pool.submit(batch_of(3))
+    pool.pause()
+    assert sum(engine.calls.count("sample_group") for engine in engines.made) == 3
+    pool.submit(batch_of(3, version=1, step=2))
+    pool.load_weights(manifest(1))
+    assert {engine.policy_version for engine in engines.made} == {1}
+    assert {c.policy_version for group in pool.collect(batch_of(3)) for c in group.completions} == {0}
+    assert {c.policy_version for group in pool.collect(batch_of(3, step=2)) for c in group.completions} == {1}
+
+
+def dies(engine, group):
+    raise Dead
+
+
+def hangs(engine, group):
+    raise Late
+
+
+def out_of_the_vocabulary(engine, group):
+    return replace(group, completions=tuple(replace(c, token_ids=(999,) * len(c.token_ids)) for c in group.completions))
+
+
+def not_a_number(engine, group):
+    first = replace(group.completions[0], rollout_logprobs=(math.nan,) * len(group.completions[0].token_ids))
+    return replace(group, completions=(first, *group.completions[1:]))
+
+
+def an_old_version(engine, group):
+    return replace(group, completions=tuple(replace(c, policy_version=c.policy_version - 1) for c in group.completions))
+
+
+def raises(engine, group):
+    raise KeyError("x")
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (dies, "rollout worker 1, phase sample: the worker died after"),
+        (hangs, "rollout worker 1, phase sample: no answer within the deadline of"),
+        (out_of_the_vocabulary, "a token id outside the vocabulary of 256"),
+        (not_a_number, "a log-probability that is not finite"),
+        (an_old_version, r"phase sample: step 1: sampled by policy version \[-1\], wanted 0"),
+        (raises, "rollout worker 1, phase sample: KeyError: 'x'"),
+    ],
+)
+def test_a_worker_that_fails_is_replaced_and_its_groups_are_sampled_again(make_pool, engines, fault, message):
+    # A deadline that has always passed would replace whoever is asked; a fake that answers does so at once.
+    pool, faults = make_pool(2, "deadline_s=0.3")
+    engines.spoil = lambda engine, group: fault(engine, group) if engine.number == 1 else group
+    assert texts(sample(pool, batch_of(9))) == expected(9)
+    [one] = faults.faults
+    assert re.search(message, one.text), one.text
+    assert "it is replaced, " in one.text
+    assert faults.counts() == {"faults/rollout_worker": 1.0}
+    # The new one has the current weights, proved, before its first group.
+    assert engines.made[2].calls[:4] == ["receive_weights", "load_weights", "reset_prefix_cache", "verify_weights"]
+    pool.pause()
+    pool.load_weights(manifest(1))
+    assert engines.made[2].policy_version == 1
+
+
+@pytest.mark.parametrize(("fault", "allowed"), [(dies, MAX_LOSSES_IN_A_ROW), (not_a_number, MAX_FAILURES_IN_A_ROW)])
+def test_a_worker_that_fails_again_and_again_ends_the_run(make_pool, engines, fault, allowed):
+    pool, faults = make_pool(1)
+    engines.spoil = fault
+    with pytest.raises(RunError, match=f"rollout worker 0 failed {allowed + 1} times in a row, the last time: "):
+        sample(pool, batch_of(2))
+    assert len(faults.faults) == allowed
+
+
+def test_a_worker_that_fails_in_a_sync_is_replaced(make_pool, engines):
+    pool, faults = make_pool(2)
+    engines.made[0].verify_weights = lambda: (_ for _ in ()).throw(SyncError("lm_head computes with other weights"))
+    pool.pause()
+    pool.load_weights(manifest(1))
+    assert texts(sample(pool, batch_of(5, version=1, step=2))) == expected(5)
+    assert "lm_head computes with other weights; it is replaced, 0 groups are sampled again" in faults.faults[0].text
+    assert engines.made[2].policy_version == 1
+
+
+def test_weights_that_no_worker_can_load_are_not_the_workers_fault(make_pool, engines):
+    pool, faults = make_pool(2)
+    for engine in engines.made:
+        engine.verify_weights = lambda: (_ for _ in ()).throw(SyncError("checksum differs"))
+    pool.pause()
+    with pytest.raises(SyncError, match="rollout worker 0, phase verify: checksum differs"):
+        pool.load_weights(manifest(1))
+    assert faults.faults == []
+
+
+def test_a_worker_that_cannot_start_at_all_ends_the_run_at_once(make_pool, engines):
+    engines.on_start = lambda engine: (_ for _ in ()).throw(RunError("no room for the key-value cache"))
+    with pytest.raises(RunError, match="rollout worker 0, phase start: no room for the key-value cache"):
+        make_pool(2)
+
+
+def test_what_was_dropped_does_not_come_back(make_pool, engines):
+    pool, faults = make_pool(2)
+    pool.submit(batch_of(6))
+    engines.made[1].abort = lambda: (_ for _ in ()).throw(Dead)
+    pool.forget()
+    assert "rollout worker 1, phase abort: the worker died" in faults.faults[0].text
+    assert texts(sample(pool, batch_of(3))) == expected(3)
+    assert sum(engine.num_unfinished for engine in engines.made) == 0
