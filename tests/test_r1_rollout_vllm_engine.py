@@ -3,6 +3,8 @@
 Each fault is injected and must be noticed; beside it stands that the same without the fault is not.
 """
 
+from dataclasses import replace
+
 import pytest
 import torch
 from test_r1_shm_weights import flip_one_bit
@@ -12,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from r1.batching import make_train_batch
 from r1.errors import SyncError
 from r1.learner import Learner
-from r1.rollout.engine import generate
+from r1.rollout.engine import generate, requests_of
 from r1.shm_weights import ShmPublisher
 from r1.types import ScoredGroup
 
@@ -177,17 +179,38 @@ def test_a_worker_one_version_behind_is_refused_by_number_and_by_weights(engine,
     assert mean_difference(old, sample(engine)) < 1e-5
 
 
-def test_a_stale_prefix_cache_is_caught(engine, publisher):
+@pytest.mark.parametrize("is_reset", [False, True])
+def test_a_stale_prefix_cache_is_caught(engine, publisher, is_reset):
+    """New weights come while one group is in hand; a second one with the same prompt begins after them."""
     sync(engine, publisher, load_tiny_model(), engine.policy_version + 1)
-    sample(engine, LONG_QUESTION)  # fills the cache
+    model, version = nudged_model(5), engine.policy_version
+    batch = prompt_batch([LONG_QUESTION, LONG_QUESTION], group_size=8, policy_version=version + 1)
+    first, second = requests_of(replace(batch, max_staleness=1), first_ticket=0)
+    engine.add(first)
+    engine.step()  # its prompt's keys and values are in the cache now
+    engine.receive_weights(publisher.publish(version + 1, model.named_parameters()), verify=True)
+    engine.load_weights()
+    if is_reset:
+        engine.reset_prefix_cache()
+    engine.add(second)
+    finished = {}
+    while engine.num_unfinished:
+        finished |= {one.ticket: one.group for one in engine.step()}
+    difference = mean_difference(model, [finished[1]])
+    assert difference < 1e-5 if is_reset else difference > BOUND
+    # The first group says which weights sampled what.
+    assert {completion.policy_version for completion in finished[0].completions} == {version}
+    assert {completion.later_versions for completion in finished[0].completions} == {((version + 1, 1),)}
+    assert {completion.later_versions for completion in finished[1].completions} == {()}
+
+
+def test_an_idle_engine_forgets_by_itself(engine, publisher):
+    sync(engine, publisher, load_tiny_model(), engine.policy_version + 1)
+    sample(engine, LONG_QUESTION)
     model = nudged_model(5)
     engine.receive_weights(publisher.publish(engine.policy_version + 1, model.named_parameters()), verify=True)
     engine.load_weights()
-    stale = mean_difference(model, sample(engine, LONG_QUESTION))
-    engine.reset_prefix_cache()
-    fresh = mean_difference(model, sample(engine, LONG_QUESTION))
-    assert fresh < 1e-5
-    assert stale > BOUND
+    assert mean_difference(model, sample(engine, LONG_QUESTION)) < 1e-5
 
 
 def test_the_exported_policy_is_what_the_engine_serves(engine, publisher, tmp_path):
