@@ -25,6 +25,7 @@ def test_another_grader_agrees_with_what_is_called_right(kind: str):
             assert math_verifys(case) == case.expected, (case.gold, case.text[-60:])
 
 
+@pytest.mark.slow
 def test_a_file_of_cases_is_measured_kind_by_kind(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):

@@ -99,6 +99,7 @@ def test_a_model_folder_with_a_broken_file(train, tmp_path, file):
     assert len(error.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_a_run_that_could_not_start(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RAY_ADDRESS", "http://127.0.0.1:1")
     monkeypatch.setattr(sys, "argv", ["train", str(ROOT / QUICKSTART), f"model.path={MODEL}", f"run_dir={tmp_path / 'run'}"])

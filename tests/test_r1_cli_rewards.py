@@ -98,6 +98,7 @@ def test_try_reads_stdin_byte_for_byte(puppet: str, capsys: pytest.CaptureFixtur
     assert "value       0.25\n" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "error"), [("raise", "ValueError: as told"), ("hang", "timed out after 0.3 s"), ("\x1b[2J", "ValueError")]
 )
@@ -116,6 +117,7 @@ def test_a_reward_file_that_ends_its_process_is_one_line(tmp_path: Path, capsys:
     assert capsys.readouterr().err.startswith("error: a scoring child ended before it was ready (exit code 3)")
 
 
+@pytest.mark.slow
 def test_test_counts_every_kind_of_miss(tmp_path: Path, puppet: str, capsys: pytest.CaptureFixture[str]):
     rows = [
         {"completion": "1", "gold": "g", "expected": True, "kind": "good"},
@@ -245,6 +247,7 @@ WRONG = "12+7=18</think><answer>18</answer>"
 JUDGED = {"accuracy": 1.0, "reasoning_format": 1.0}
 
 
+@pytest.mark.slow
 def test_rescore_finds_nothing_where_nothing_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_steps(tmp_path, [(RIGHT, JUDGED, None)], [(WRONG, {**JUDGED, "accuracy": 0.0}, None)])
     shown = run(capsys, "rescore", tmp_path)
@@ -254,6 +257,7 @@ def test_rescore_finds_nothing_where_nothing_changed(tmp_path: Path, capsys: pyt
     assert shown.endswith("nothing changed\n")
 
 
+@pytest.mark.slow
 def test_rescore_lists_what_changed(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     write_steps(
         tmp_path,

@@ -185,6 +185,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]):
     assert "r1 traces show RUN --step 12 --worst" in output_of(capsys, "--help")
 
 
+@pytest.mark.slow
 def test_a_pipe_of_few_letters_gets_codes_and_no_traceback(run_dir: Path):
     write_traces(run_dir, 3, [scored_group(["漢"], [0.0])], template="plain")
 

@@ -34,6 +34,7 @@ def test_the_figure_shows_the_training_line(tmp_path: Path):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["curves.png", "metrics.jsonl"]
 
 
+@pytest.mark.slow
 def test_the_figure_shows_the_heldout_points(tmp_path: Path):
     write_metrics(tmp_path, [*TRAINING, ("heldout", 10, {"accuracy": 1.0})])
 

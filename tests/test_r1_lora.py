@@ -19,6 +19,8 @@ from r1.policy_model import load_model
 from r1.shm_weights import read_tensors
 from r1.sync_tensors import load_sync_tensors, sync_tensors
 
+# `make check` has tests/test_r1_learner.py and tests/test_r1_ranks.py for the code that LoRA passes through.
+pytestmark = pytest.mark.slow
 RANK = 4
 ROUNDING = 5e-6
 """Share of the largest logit, with float32 weights and float64 activations; the merged weights are rounded once: 2e-7 to 1.4e-6.
@@ -63,7 +65,6 @@ def difference(ours, theirs):
     return max(((a - b).abs().max() / b.abs().max()).item() for a, b in pairs)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_sync_and_an_export_give_a_plain_model_of_the_same_function(family, tmp_path):
     # Tied embeddings, biases, fused experts, latent attention, and GPT-2's transposed layers among them.
@@ -82,7 +83,6 @@ def test_a_sync_and_an_export_give_a_plain_model_of_the_same_function(family, tm
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_linear_layer_but_the_head_has_an_adapter_and_nothing_else_is_trained(family, tmp_path):
     path = make_family(family, tmp_path)

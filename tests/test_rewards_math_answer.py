@@ -60,6 +60,7 @@ def test_many_threads_agree_with_one():
     assert verdicts == [True] * 58 + [False] * 58
 
 
+@pytest.mark.slow
 def test_no_signal_is_set_so_that_it_works_outside_the_main_thread():
     # math-verify's own timeouts raise "signal only works in main thread" here; the integral is left to it.
     code = (

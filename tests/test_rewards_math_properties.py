@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from rewards.math_answer import answers_equal, grade
 
+pytestmark = pytest.mark.slow
+
 # The same examples on each run, and no deadline: speed is for the benchmark.
 settings.register_profile("r1", deadline=None, derandomize=True)
 settings.load_profile("r1")
@@ -88,7 +90,6 @@ def test_no_text_raises(completion, gold):
     assert answers_equal(completion, gold) in (True, False, None)
 
 
-@pytest.mark.slow
 @given(latex, st.one_of(answers, latex))
 @settings(max_examples=1000)
 def test_no_latex_raises(answer, gold):

@@ -69,14 +69,6 @@ class RolloutEngine(Protocol):
         """Prove that what the engine computes with is what it received; raises `SyncError`."""
         ...
 
-    def sleep(self) -> None:
-        """Give the device's memory to the learner, where they share one; nothing on a CPU. No group is unfinished then."""
-        ...
-
-    def wake(self) -> None:
-        """Take it back."""
-        ...
-
     def close(self) -> None: ...
 
 
@@ -107,12 +99,6 @@ class WholeGroups:
 
     def abort(self) -> None:
         self._waiting.clear()
-
-    def sleep(self) -> None:
-        """Nothing to give: such an engine is for CPUs."""
-
-    def wake(self) -> None:
-        """Nothing to take back."""
 
 
 def generate(engine: RolloutEngine, batch: PromptBatch) -> list[RolloutGroup]:

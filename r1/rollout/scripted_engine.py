@@ -24,12 +24,6 @@ class ScriptedEngine(WholeGroups):
         completions = tuple(self._completion(prompt.group_id, sample_id, text) for sample_id, text in enumerate(texts))
         return RolloutGroup(prompt=prompt, completions=completions)
 
-    def sleep(self) -> None:
-        self.calls.append("sleep")
-
-    def wake(self) -> None:
-        self.calls.append("wake")
-
     def receive_weights(self, manifest: WeightManifest, *, verify: bool) -> None:
         self.calls.append("receive_weights")
         self._manifest = manifest

@@ -141,14 +141,6 @@ class VllmEngine:
                     f"than the published ones: {', '.join(stale[:3])}"
                 )
 
-    def sleep(self) -> None:
-        if torch.cuda.is_available():
-            self._llm.sleep(level=1)  # weights move to the CPU's memory, the key-value cache is given up
-
-    def wake(self) -> None:
-        if torch.cuda.is_available():
-            self._llm.wake_up()
-
     def close(self) -> None:
         self._llm.llm_engine.engine_core.shutdown()
 
