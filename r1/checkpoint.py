@@ -22,6 +22,8 @@ from r1.types import Progress
 
 FOLDER = "checkpoints"
 LATEST = "latest"
+KEEP_LAST = 3
+"""Newest checkpoints that are kept, besides the one with the best held-out accuracy."""
 _NAME = re.compile(r"step-(\d{6,})")
 
 
@@ -61,7 +63,7 @@ def finish_checkpoint(partial: Path, progress: Progress, config: RunConfig) -> P
     return final
 
 
-def remove_old_checkpoints(run_dir: Path, keep_last: int, accuracy: Mapping[int, float]) -> None:
+def remove_old_checkpoints(run_dir: Path, accuracy: Mapping[int, float], keep_last: int = KEEP_LAST) -> None:
     """Remove all complete checkpoints but the newest `keep_last` and the best of all.
 
     accuracy: step -> held-out accuracy after it, where it was measured; of equals the earlier step is the best.

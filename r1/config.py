@@ -52,6 +52,12 @@ class RolloutConfig(Section):
     """What the engine computes with, and what a weight sync ships."""
     num_workers: Count = 1
     """Rollout workers, an engine each."""
+    tensor_parallel_size: Count = 1
+    """GPUs that share one engine's weights."""
+    placement: Literal["disaggregated", "colocated"] | None = None
+    """Whether engines and learner have devices of their own, or share them and take turns; unset: they share a single GPU."""
+    max_staleness: Annotated[int, Field(ge=0)] = 0
+    """Versions by which the policy that samples may be behind the learner. 0: they take turns; more: they work at once."""
     num_prompts: Count
     """Prompts per step."""
     group_size: Annotated[int, Field(ge=2)]
@@ -60,6 +66,8 @@ class RolloutConfig(Section):
     """Longer prompts are left out, and counted."""
     max_completion_tokens: Count
     temperature: PositiveFloat = 1.0
+    oversampling: Annotated[float, Field(ge=1)] = 1.0
+    """Prompts that are begun for each one that is needed; the first to be finished count, the rest is cut off."""
     max_num_seqs: Count = 256
     """Completions that one engine decodes at the same time."""
     kv_cache_gib: PositiveFloat = 1.0
@@ -71,6 +79,9 @@ class RolloutConfig(Section):
 class AlgorithmConfig(Section):
     """`algorithm=dr_grpo` takes a preset of r1.presets instead; `algorithm.preset=dr_grpo` with options beside it."""
 
+    zero_variance: Literal["keep", "drop", "resample"] = "keep"
+    """Groups whose rewards are all equal have no advantage. They stay in the loss's counts, leave them, or are replaced by
+    sampling on (DAPO's dynamic sampling)."""
     advantage: str = "grpo"
     """A key of r1.algorithm.ADVANTAGES; the next three of LOSSES, AGGREGATIONS and KL_ESTIMATORS."""
     loss: str = "clip"
@@ -82,8 +93,6 @@ class AlgorithmConfig(Section):
     """Steps after which the policy becomes the reference policy (R1-Zero: 400); 0: the start stays the reference."""
     clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
     clip_high: PositiveFloat = 0.2
-    dual_clip: Annotated[float, Field(gt=1)] | None = None
-    """Bound on the ratio of tokens with a negative advantage, for the loss `clip`; unset: none."""
     entropy_coef: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the entropy bonus, which is subtracted from the loss."""
     correction: str = "none"
@@ -104,7 +113,6 @@ class LearnerConfig(Section):
     """Optimizer updates over which the learning rate rises linearly from 0."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """After the warm-up: linear and cosine fall to 0 at the end of the run."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
     minibatches_per_step: Count = 1
     """Optimizer updates per step, each on its share of the step's prompts."""
     old_logprobs: Literal["recompute", "rollout"] = "recompute"
@@ -121,17 +129,15 @@ class LearnerConfig(Section):
 class SyncConfig(Section):
     verify: Literal["on", "off"] = "on"
     """off skips the checks of a weight sync; only for showing what they catch."""
+    in_flight: bool = False
+    """With rollout.max_staleness: load weights in the middle of completions instead of waiting for them to end."""
     max_logprob_diff: PositiveFloat = 1e-4
     """Bound on mean |old - rollout| log-probability of a step. Measured: 3e-7 in float32, 0.03 in bfloat16."""
 
 
 class ScoringConfig(Section):
-    num_workers: Count = 2
-    """Child processes that run the reward functions."""
     deadline_s: PositiveFloat = 2.0
     """Longest time for all reward functions of one completion, seconds; then the process is killed."""
-    max_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.02
-    """Share of failed scores in a step above which the run stops; a step of under 200 scores counts as 200."""
     format_gates_accuracy: bool = True
     """Whether the correctness reward earns nothing for a completion whose reasoning_format is 0."""
 
@@ -145,13 +151,10 @@ class EvaluateConfig(Section):
 
 class CheckpointConfig(Section):
     every: Annotated[int, Field(ge=0)] = 0
-    """Steps between checkpoints; 0 saves only at the end."""
-    keep_last: Count = 3
-    """Newest checkpoints that are kept, besides the one with the best held-out accuracy."""
+    """Steps between checkpoints; 0 saves only at the end. The last three are kept, and the one of the best accuracy."""
 
 
 class LoggingConfig(Section):
-    tensorboard: bool = True
     wandb: bool = False
 
 

@@ -68,13 +68,12 @@ class MetricsLogger:
         path = self._run_dir / "metrics.jsonl"
         _drop_cut_line(path)
         self._file = path.open("a", encoding="utf-8")
-        if self._config.logging.tensorboard:
-            self._trackers = [tracker for tracker in self._trackers if not isinstance(tracker, TensorBoard)]
-            tensorboard = TensorBoard(self._run_dir)
-            self._trackers.append(tensorboard)
-            # Written anew from the record: a run that goes back would otherwise show some steps twice.
-            for event in read_metrics(self._run_dir):
-                tensorboard.log(event["step"], _scalars(event["kind"], event["metrics"], event["timings_s"]))
+        self._trackers = [tracker for tracker in self._trackers if not isinstance(tracker, TensorBoard)]
+        tensorboard = TensorBoard(self._run_dir)
+        self._trackers.append(tensorboard)
+        # Written anew from the record: a run that goes back would otherwise show some steps twice.
+        for event in read_metrics(self._run_dir):
+            tensorboard.log(event["step"], _scalars(event["kind"], event["metrics"], event["timings_s"]))
 
     def rewind(self, last_step: int) -> None:
         """Forget the events after `last_step`: they are going to be recorded again."""

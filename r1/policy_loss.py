@@ -47,7 +47,7 @@ def microbatch_loss(
     inputs = LossInputs(
         policy_logprobs_BT=policy_BT, old_logprobs_BT=old_BT, advantages_BT=micro.advantages_BT, loss_mask_BT=mask
     )
-    options = LossOptions(clip_low=algorithm.clip_low, clip_high=algorithm.clip_high, dual_clip=algorithm.dual_clip)
+    options = LossOptions(clip_low=algorithm.clip_low, clip_high=algorithm.clip_high)
     output = LOSSES[algorithm.loss](inputs, options)
     correction_BT = CORRECTIONS[algorithm.correction](old_BT, micro.rollout_logprobs_BT, mask, algorithm.correction_cap)
     loss_BT = correction_BT * output.loss_BT

@@ -39,8 +39,6 @@ def prepare(config: RunConfig) -> Prepared:
     _known("algorithm.aggregation", algorithm.aggregation, AGGREGATIONS)
     _known("algorithm.kl_estimator", algorithm.kl_estimator, KL_ESTIMATORS)
     _known("algorithm.correction", algorithm.correction, CORRECTIONS)
-    if algorithm.dual_clip is not None and algorithm.loss != "clip":
-        raise UserError(f"option 'algorithm.dual_clip': only for the loss 'clip', not {algorithm.loss!r}; leave it unset")
     _known("task.name", config.task.name, TASKS)
     get_template(config.task.template)
     engine_module = config.rollout.engine.partition(":")[0]

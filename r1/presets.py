@@ -2,7 +2,7 @@
 
 A preset holds what its paper fixes and this project has; any option may be overridden beside it. An option that a preset
 does not name keeps its own default or is not read (`cispo` has no clip_low, `reinforce` no clip at all, and kl_estimator
-is read when kl_coef is above 0). No preset sets a correction, an entropy bonus or dual clip: no paper here has one.
+is read when kl_coef is above 0). No preset sets a correction or an entropy bonus: no paper here has one.
 """
 
 from collections.abc import Mapping

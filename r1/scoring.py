@@ -42,7 +42,7 @@ def _kill_all(children: list[Child]) -> None:
 
 
 class RewardPool:
-    """Scores completions with weighted reward functions in `config.num_workers` child processes.
+    """Scores completions with weighted reward functions in child processes.
 
     rewards: a name in rewards.REWARDS, or path/to/file.py:function -> its weight.
     correctness: the one of them that counts only where `reasoning_format`, if that is among them, is not 0.0;
@@ -60,6 +60,7 @@ class RewardPool:
         *,
         correctness: str | None = None,
         max_completion_tokens: int | None = None,
+        num_children: int = 2,
     ) -> None:
         unknown = [name for name in rewards if ":" not in name and name not in REWARDS]
         if unknown or not rewards:
@@ -73,6 +74,7 @@ class RewardPool:
         self.num_restarts = 0
         self._weights = dict(rewards)
         self._config = config
+        self._num_children = num_children
         self._gated = correctness if config.format_gates_accuracy else None
         self._max_completion_tokens = max_completion_tokens
         self._lock = threading.Lock()
@@ -86,7 +88,7 @@ class RewardPool:
     def score(self, groups: Sequence[RolloutGroup]) -> list[tuple[Score, ...]]:
         """Return [P][G] the scores of a step's completions; raise ScoringError when too many of them failed."""
         scores = self.judge(groups)
-        check_scores(groups, scores, self._config)
+        check_scores(groups, scores)
         return scores
 
     def judge(self, groups: Sequence[RolloutGroup]) -> list[tuple[Score, ...]]:
@@ -136,7 +138,7 @@ class RewardPool:
         if not self._kill_children.alive:
             raise ValueError("this RewardPool is closed; open another one")
         try:
-            while len(self._children) < self._config.num_workers:
+            while len(self._children) < self._num_children:
                 self._spawn()
             while not is_done():
                 self._hand_out(waiting)

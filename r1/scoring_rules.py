@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from r1.config import ScoringConfig
 from r1.errors import ScoringError
 from r1.types import FinishReason, RolloutGroup, Score
 from rewards.base import AnswerForm
 
+MAX_ERROR_RATE = 0.02
+"""Share of failed scores in a step above which the run stops."""
 MIN_SAMPLE = 200
-"""Scores over which scoring.max_error_rate is taken at least. A step may have 16 completions, of which one that times
+"""Scores over which MAX_ERROR_RATE is taken at least. A step may have 16 completions, of which one that times
 out is 6 %: too few to tell a broken reward function from a hard case."""
 FORMAT_GATE = "reasoning_format"
 """The reward whose 0.0 keeps the correctness reward from counting."""
@@ -61,18 +62,18 @@ def weighted_sum(breakdown: Mapping[str, float | None], weights: Mapping[str, fl
     return total
 
 
-def check_error_rate(problem_ids: Sequence[str], scores: Sequence[Score], max_error_rate: float) -> None:
-    """Raise ScoringError with examples when more of a step's scores failed than `max_error_rate` allows."""
+def check_error_rate(problem_ids: Sequence[str], scores: Sequence[Score]) -> None:
+    """Raise ScoringError with examples when more of a step's scores failed than `MAX_ERROR_RATE` allows."""
     failed = [f"{problem_id}: {score.error}" for problem_id, score in zip(problem_ids, scores, strict=True) if score.error]
-    allowed = max_error_rate * max(len(scores), MIN_SAMPLE)
+    allowed = MAX_ERROR_RATE * max(len(scores), MIN_SAMPLE)
     if len(failed) > allowed:
         raise ScoringError(
-            f"{len(failed)} of {len(scores)} scores failed, more than the {allowed:g} that scoring.max_error_rate = "
-            f"{max_error_rate} allows: {'; '.join(failed[:3])}{'; ...' if len(failed) > 3 else ''}"
+            f"{len(failed)} of {len(scores)} scores failed, more than the {allowed:g} that may: "
+            f"{'; '.join(failed[:3])}{'; ...' if len(failed) > 3 else ''}"
         )
 
 
-def check_scores(groups: Sequence[RolloutGroup], scores: Sequence[Sequence[Score]], config: ScoringConfig) -> None:
+def check_scores(groups: Sequence[RolloutGroup], scores: Sequence[Sequence[Score]]) -> None:
     """`check_error_rate` over a step's groups."""
     problem_ids = [group.prompt.problem.problem_id for group in groups for _ in group.completions]
-    check_error_rate(problem_ids, [score for of_group in scores for score in of_group], config.max_error_rate)
+    check_error_rate(problem_ids, [score for of_group in scores for score in of_group])

@@ -67,7 +67,7 @@ def on_command(reward_file):
 
 @pytest.fixture(scope="module")
 def shared_pool(on_command):
-    with RewardPool({on_command: 1.0}, ScoringConfig(num_workers=2, deadline_s=0.5)) as pool:
+    with RewardPool({on_command: 1.0}, ScoringConfig(deadline_s=0.5), num_children=2) as pool:
         yield pool
 
 

@@ -162,7 +162,7 @@ def test_kl_to_the_reference_is_zero_at_the_start_and_needs_a_coefficient(make_l
 
 
 def test_saved_and_loaded_goes_on_bitwise_the_same(make_learner, tmp_path):
-    options = ("sync.verify=off", "algorithm.kl_coef=0.1", "learner.weight_decay=0.1")
+    options = ("sync.verify=off", "algorithm.kl_coef=0.1")
     learner = make_learner(*options)
     learner.update(batch_of(GROUPS))
     learner.start_save(tmp_path)

@@ -111,7 +111,7 @@ def test_a_batch_without_a_token_that_counts_changes_nothing(make_learner):
         max_completion_tokens=96,
         overlong_filtering=True,
     )
-    learner = make_learner("learner.weight_decay=0.1")
+    learner = make_learner()
     learner.update(batch_of(GROUPS))  # Adam's momentum would move the weights on
     batch = replace(batch, policy_version=1)
     before = [parameter.clone() for parameter in learner.model.parameters()]

@@ -128,7 +128,7 @@ def test_the_optimizer_holds_the_adapter_alone_and_as_many_numbers_as_counted_by
 
 
 def test_updates_move_the_adapter_and_leave_every_base_weight_as_it_was(make_learner):
-    learner = make_learner("learner.weight_decay=0.1")
+    learner = make_learner()
     shipped, before = load_tiny_model().state_dict(), dict(sync_tensors(learner.model))
     for version in range(3):
         metrics = learner.update(batch_of(GROUPS, policy_version=version))

@@ -36,7 +36,7 @@ def run_config(**logging: bool) -> RunConfig:
             "task": {"name": "arithmetic"},
             "rollout": {"num_prompts": 4, "group_size": 4, "max_prompt_tokens": 8, "max_completion_tokens": 8},
             "learner": {"learning_rate": 1e-4},
-            "logging": {"tensorboard": False, **logging},
+            "logging": logging,
         }
     )
 
@@ -158,7 +158,7 @@ def test_a_resumed_run_drops_what_it_will_write_again(tmp_path: Path):
     truncate_metrics(tmp_path, 2)
 
     assert (tmp_path / "metrics.jsonl").read_text().splitlines() == before[:3]
-    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.jsonl", "tensorboard"]
 
 
 def test_nothing_to_drop_is_no_error_and_nothing_to_read_is(tmp_path: Path):
@@ -171,7 +171,7 @@ def test_nothing_to_drop_is_no_error_and_nothing_to_read_is(tmp_path: Path):
 def test_tensorboard_gets_every_number(tmp_path: Path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    metrics, _ = logger(tmp_path, tensorboard=True)
+    metrics, _ = logger(tmp_path)
     with metrics:
         metrics.log_heldout(0, {"accuracy": 0.25})
         metrics.log_step(report(1, {"reward": 0.5, "loss": float("nan")}, {"sample": 1.5}))
@@ -205,7 +205,7 @@ def test_metrics_need_no_torch():
 
 
 def test_a_run_that_goes_back_records_its_steps_once(tmp_path: Path):
-    metrics, _ = logger(tmp_path, tensorboard=True)
+    metrics, _ = logger(tmp_path)
     with metrics:
         for step in (1, 2, 3):
             metrics.log_step(report(step))

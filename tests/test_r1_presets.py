@@ -19,7 +19,7 @@ NAMES = {
     "kl_estimator": KL_ESTIMATORS,
     "correction": CORRECTIONS,
 }
-NUMBERS = {"clip_low", "clip_high", "kl_coef", "dual_clip"}
+NUMBERS = {"clip_low", "clip_high", "kl_coef"}
 
 
 @pytest.mark.parametrize("name", PRESETS)

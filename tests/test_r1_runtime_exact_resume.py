@@ -38,12 +38,10 @@ def options(folder, num_ranks):
         "checkpoint.every=2",
         "learner.minibatches_per_step=2",
         "learner.schedule=cosine",
-        "learner.weight_decay=0.01",
         f"learner.num_ranks={num_ranks}",
         "learner.num_threads=1",
         "algorithm.kl_coef=0.01",
         "algorithm.reference_every=3",
-        "logging.tensorboard=false",
     ]
 
 

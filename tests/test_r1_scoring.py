@@ -23,13 +23,13 @@ def test_scores_come_in_order_as_weighted_sums_with_the_parts_apart(reward_file)
 
 
 def test_many_more_completions_than_children_keep_their_order(reward_file):
-    with RewardPool({f"{reward_file}:length": 1.0}, ScoringConfig(num_workers=3)) as pool:
+    with RewardPool({f"{reward_file}:length": 1.0}, ScoringConfig(), num_children=3) as pool:
         scores = pool.score_texts([("x" * size, {}) for size in range(500)])
     assert [score.reward for score in scores] == list(range(500))
 
 
 def test_a_completion_larger_than_the_socket_arrives_whole(reward_file):
-    with RewardPool({f"{reward_file}:length": 1.0}, ScoringConfig(num_workers=1)) as pool:
+    with RewardPool({f"{reward_file}:length": 1.0}, ScoringConfig(), num_children=1) as pool:
         [score] = pool.score_texts([("é\n" * 1_500_000, {})])
     assert score.reward == 3_000_000
 
@@ -70,11 +70,11 @@ def test_none_takes_the_sample_out_without_being_an_error(shared_pool, on_comman
 def test_a_reward_that_cannot_be_loaded_is_the_users_error(reward_file, tmp_path, name, message):
     (tmp_path / "broken.py").write_text("1 / 0\n")
     with pytest.raises(UserError, match=message):
-        RewardPool({name.format(reward_file=reward_file, folder=tmp_path): 1.0}, ScoringConfig(num_workers=1))
+        RewardPool({name.format(reward_file=reward_file, folder=tmp_path): 1.0}, ScoringConfig(), num_children=1)
 
 
 def test_a_child_that_cannot_start_is_an_error_and_not_a_loop(tmp_path):
     path = tmp_path / "dies.py"
     path.write_text("import os\nos._exit(7)\n")
     with pytest.raises(ScoringError, match=r"ended before it was ready \(exit code 7\)"):
-        RewardPool({f"{path}:f": 1.0}, ScoringConfig(num_workers=1))
+        RewardPool({f"{path}:f": 1.0}, ScoringConfig(), num_children=1)

@@ -35,7 +35,7 @@ def test_a_hanging_reward_is_killed_and_the_others_are_not_lost(shared_pool, on_
 @pytest.mark.slow
 def test_the_slow_reward_is_named_and_the_parts_before_it_are_kept(reward_file, on_command):
     length, is_gold = f"{reward_file}:length", f"{reward_file}:is_gold"
-    with RewardPool({length: 1.0, on_command: 1.0, is_gold: 1.0}, ScoringConfig(num_workers=1, deadline_s=0.3)) as pool:
+    with RewardPool({length: 1.0, on_command: 1.0, is_gold: 1.0}, ScoringConfig(deadline_s=0.3), num_children=1) as pool:
         [score] = pool.score_texts([("hang", {"answer": "hang"})])
     assert score.breakdown == {length: 4.0, on_command: None, is_gold: None}
     assert score.error == f"{on_command}: timed out after 0.3 s"
@@ -52,7 +52,7 @@ def test_a_slow_start_does_not_count_as_a_slow_completion(tmp_path):
         "def warm_up(): build_parser()\n"
         "def one(completion, reference): build_parser(); return 1\n"
     )
-    with RewardPool({f"{path}:one": 1.0}, ScoringConfig(num_workers=1, deadline_s=0.3)) as pool:
+    with RewardPool({f"{path}:one": 1.0}, ScoringConfig(deadline_s=0.3), num_children=1) as pool:
         assert pool.score_texts([("", {})])[0].reward == 1.0
 
 
@@ -102,7 +102,7 @@ def test_a_process_that_a_reward_started_is_killed_with_it(shared_pool, tmp_path
 @pytest.mark.slow
 def test_a_pool_made_in_a_thread_that_has_ended_serves_other_threads(on_command):
     pools, results = [], {}
-    maker = threading.Thread(target=lambda: pools.append(RewardPool({on_command: 1.0}, ScoringConfig(num_workers=1))))
+    maker = threading.Thread(target=lambda: pools.append(RewardPool({on_command: 1.0}, ScoringConfig(), num_children=1)))
     maker.start()
     maker.join()
     [pool] = pools
@@ -122,7 +122,7 @@ def test_a_pool_made_in_a_thread_that_has_ended_serves_other_threads(on_command)
 
 
 def test_close_leaves_no_child_and_no_way_back(on_command):
-    with RewardPool({on_command: 1.0}, ScoringConfig(num_workers=2)) as pool:
+    with RewardPool({on_command: 1.0}, ScoringConfig(), num_children=2) as pool:
         pids = child_pids(pool)
         assert all(map(is_alive, pids))
     assert not any(map(is_alive, pids))
@@ -131,7 +131,7 @@ def test_close_leaves_no_child_and_no_way_back(on_command):
 
 
 def test_an_interrupted_call_leaves_nothing_for_the_next_to_wait_for(on_command):
-    with RewardPool({on_command: 1.0}, ScoringConfig(num_workers=2, deadline_s=5.0)) as pool:
+    with RewardPool({on_command: 1.0}, ScoringConfig(deadline_s=5.0), num_children=2) as pool:
         pids = child_pids(pool)
         interrupter = threading.Timer(0.2, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
         interrupter.start()
@@ -173,7 +173,7 @@ def test_killing_children_at_random_loses_no_result_and_changes_none():
     expected = [math_answer(*item) for item in items]
     random = Random(0)
     num_kills = 0
-    with RewardPool({"math_answer": 1.0}, ScoringConfig(num_workers=2, deadline_s=30.0)) as pool:
+    with RewardPool({"math_answer": 1.0}, ScoringConfig(deadline_s=30.0), num_children=2) as pool:
         finished = threading.Event()
 
         def kill_at_random():

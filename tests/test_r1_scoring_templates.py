@@ -91,7 +91,7 @@ SAMPLED = [
 
 @pytest.fixture(scope="module")
 def pool():
-    with RewardPool(WEIGHTS, ScoringConfig(num_workers=1), correctness="math_answer") as pool:
+    with RewardPool(WEIGHTS, ScoringConfig(), num_children=1, correctness="math_answer") as pool:
         yield pool
 
 
@@ -107,13 +107,13 @@ def test_the_gate_can_be_turned_off_and_the_parts_stay_the_same():
     groups = [group("r1_zero", ["<answer>4</answer>", "<think>a</think><answer>4</answer>"])]
     scores = {}
     for gates in (True, False):
-        config = ScoringConfig(num_workers=1, format_gates_accuracy=gates)
-        with RewardPool({"accuracy": 1.0, "reasoning_format": 0.5}, config, correctness="accuracy") as pool:
+        config = ScoringConfig(format_gates_accuracy=gates)
+        with RewardPool({"accuracy": 1.0, "reasoning_format": 0.5}, config, correctness="accuracy", num_children=1) as pool:
             [scores[gates]] = pool.score(groups)
     assert [score.reward for score in scores[True]] == [0.0, 1.5]
     assert [score.reward for score in scores[False]] == [1.0, 1.5]
     assert [score.breakdown for score in scores[True]] == [score.breakdown for score in scores[False]]
-    with RewardPool({"accuracy": 1.0, "reasoning_format": 0.5}, ScoringConfig(num_workers=1)) as pool:
+    with RewardPool({"accuracy": 1.0, "reasoning_format": 0.5}, ScoringConfig(), num_children=1) as pool:
         assert [score.reward for score in pool.score(groups)[0]] == [1.0, 1.5], "no correctness named: nothing is gated"
 
 
@@ -133,13 +133,13 @@ def test_rewards_find_facts_of_the_sample_in_their_reference(context_file):
     expected = (
         '{"answer": "4", "answer_form": "tags", "finish_reason": "length", "max_tokens": 96, "num_tokens": 3, "question": "2+2="}'
     )
-    with RewardPool({f"{context_file}:is_expected": 1.0}, ScoringConfig(num_workers=1), max_completion_tokens=96) as pool:
+    with RewardPool({f"{context_file}:is_expected": 1.0}, ScoringConfig(), num_children=1, max_completion_tokens=96) as pool:
         [[score]] = pool.score([group("r1_zero", [expected], num_tokens=3, finish_reason="length")])
     assert score.reward == 1.0
 
 
 def test_a_problem_keeps_its_own_value_under_a_key_of_the_context(context_file):
-    with RewardPool({f"{context_file}:value": 1.0}, ScoringConfig(num_workers=1), max_completion_tokens=96) as pool:
+    with RewardPool({f"{context_file}:value": 1.0}, ScoringConfig(), num_children=1, max_completion_tokens=96) as pool:
         [[own]] = pool.score([group("plain", [""], reference={"answer": "max_tokens", "max_tokens": 7})])
         [[given]] = pool.score([group("plain", [""], reference={"answer": "max_tokens"})])
     assert (own.reward, given.reward) == (7.0, 96.0)
@@ -147,14 +147,14 @@ def test_a_problem_keeps_its_own_value_under_a_key_of_the_context(context_file):
 
 def test_rewards_of_length_see_the_run_s_own_limit():
     # Limit 100, cache 20: 90 tokens are halfway into it. Right at 90 tokens: 0.5 + 0.25 x (1 + cos(0.9 pi)) = 0.51224.
-    with RewardPool({"soft_overlong": 1.0, "length_cosine": 1.0}, ScoringConfig(num_workers=1), max_completion_tokens=100) as pool:
+    with RewardPool({"soft_overlong": 1.0, "length_cosine": 1.0}, ScoringConfig(), num_children=1, max_completion_tokens=100) as pool:
         [[score]] = pool.score([group("r1_zero", ["<answer>4</answer>"], num_tokens=90)])
     assert score.breakdown == {"soft_overlong": pytest.approx(-0.5), "length_cosine": pytest.approx(0.51224, abs=1e-5)}
 
 
 def test_too_many_failures_stop_a_step_with_examples(context_file):
-    with RewardPool({f"{context_file}:fails": 1.0}, ScoringConfig(num_workers=1)) as pool:
+    with RewardPool({f"{context_file}:fails": 1.0}, ScoringConfig(), num_children=1) as pool:
         [scores] = pool.score([group("plain", [""] * 4)])  # 4 are 2 % of 200
         assert [score.reward for score in scores] == [None] * 4
-        with pytest.raises(ScoringError, match=r"16 of 16 scores failed, more than the 4 that .*p: .*fails: RuntimeError: no; p: "):
+        with pytest.raises(ScoringError, match=r"16 of 16 scores failed, more than the 4 that may: p: .*fails: RuntimeError: no; p: "):
             pool.score([group("plain", [""] * 16)])

@@ -13,6 +13,7 @@ ADVANTAGES: Mapping[str, advantages.Advantage] = {
 }
 LOSSES: Mapping[str, losses.Loss] = {
     "clip": losses.clip,
+    "dual_clip": losses.dual_clip,
     "gspo": losses.gspo,
     "cispo": losses.cispo,
     "reinforce": losses.reinforce,

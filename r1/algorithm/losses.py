@@ -59,39 +59,51 @@ class LossOptions:
     """The lower bound of the ratio is 1 - clip_low."""
     clip_high: float
     """The upper bound of the ratio is 1 + clip_high."""
-    dual_clip: float | None = None
-    """For `clip` alone: bound on the ratio of tokens with a negative advantage, above 1; None: unbounded."""
 
     def __post_init__(self) -> None:
         if self.clip_low < 0 or self.clip_high < 0:
             raise ValueError(f"clip_low and clip_high must not be negative, got {self.clip_low} and {self.clip_high}")
-        if self.dual_clip is not None and self.dual_clip <= 1:
-            raise ValueError(f"dual_clip must be above 1, got {self.dual_clip}; None switches it off")
 
 
 Loss = Callable[[LossInputs, LossOptions], LossOutput]
+
+DUAL_CLIP = 3.0
+"""c of `dual_clip`: the paper's."""
 
 
 def clip(inputs: LossInputs, options: LossOptions) -> LossOutput:
     """PPO's clipped objective (arXiv:1707.06347 equation 7) as GRPO uses it (arXiv:2402.03300 equation 3).
 
     J    = min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A)
-    loss = -J, and with dual clip c (arXiv:1912.09729, "dual-clip PPO") for A < 0: loss = -max(J, c A)
+    loss = -J
 
-    Unequal bounds are DAPO's clip-higher (arXiv:2503.14476 equation 10). PPO leaves the loss of a token with A < 0 unbounded
-    as rho grows; with dual clip it is at most c |A|, and its gradient is 0 beyond rho = c.
-    [B, T] in, [B, T] out. Leaves out: PPO's value function and GAE. The metric dual_clip_share is there with dual clip only.
+    Unequal bounds are DAPO's clip-higher (arXiv:2503.14476 equation 10). The loss of a token with A < 0 is unbounded as rho
+    grows: see `dual_clip`.
+    [B, T] in, [B, T] out. Leaves out: PPO's value function and GAE.
     With one update per step old equals policy, so rho is 1 and the loss's value is minus the mean advantage,
     about 0 by construction; its gradient is not 0.
     """
     mask, log_ratio, advantages = inputs.loss_mask_BT, _log_ratio(inputs), _advantages(inputs)
     ratio = torch.exp(log_ratio)
     objective = _clipped_objective(ratio, advantages, options)
-    metrics = _clip_shares(ratio, advantages, options)
-    if options.dual_clip is not None:
-        objective = torch.where(advantages < 0, torch.maximum(objective, options.dual_clip * advantages), objective)
-        metrics["dual_clip_share"] = (ratio > options.dual_clip) & (advantages < 0)
-    return _output(mask, -objective, log_ratio, metrics)
+    return _output(mask, -objective, log_ratio, _clip_shares(ratio, advantages, options))
+
+
+def dual_clip(inputs: LossInputs, options: LossOptions) -> LossOutput:
+    """Dual-clip PPO (Ye et al. 2020, arXiv:1912.09729 equation 5): `clip` with a bound where A < 0, c = DUAL_CLIP.
+
+    J    = min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A)
+    loss = -max(J, c A) for A < 0, else -J
+
+    So the loss of a token with A < 0 is at most c |A|, and its gradient is 0 beyond rho = c.
+    [B, T] in, [B, T] out; the metric dual_clip_share counts those tokens. Leaves out: what `clip` does.
+    """
+    mask, log_ratio, advantages = inputs.loss_mask_BT, _log_ratio(inputs), _advantages(inputs)
+    ratio = torch.exp(log_ratio)
+    objective = _clipped_objective(ratio, advantages, options)
+    objective = torch.where(advantages < 0, torch.maximum(objective, DUAL_CLIP * advantages), objective)
+    is_bound = (ratio > DUAL_CLIP) & (advantages < 0)
+    return _output(mask, -objective, log_ratio, {**_clip_shares(ratio, advantages, options), "dual_clip_share": is_bound})
 
 
 def gspo(inputs: LossInputs, options: LossOptions) -> LossOutput:
@@ -105,9 +117,8 @@ def gspo(inputs: LossInputs, options: LossOptions) -> LossOutput:
     [B, T] in, [B, T] out; a row is a completion, |y_i| its tokens that count, and A must be constant along it.
     Metrics: the ratio is s_i, and clipping takes or leaves a whole completion; the mean over tokens weighs long ones more.
     approx_kl stays per token. The bounds are of another size than for `clip`: the paper's are 3e-4 and 4e-4.
-    Leaves out: GSPO-token (equation 13), which is for advantages that differ between tokens; dual clip.
+    Leaves out: GSPO-token (equation 13), which is for advantages that differ between tokens.
     """
-    _refuse_dual_clip("gspo", options)
     mask, log_ratio, advantages = inputs.loss_mask_BT, _log_ratio(inputs), _advantages(inputs)
     lengths_B1 = mask.sum(-1, keepdim=True).clamp(min=1)
     ratio = torch.exp(log_ratio.sum(-1, keepdim=True) / lengths_B1).expand_as(log_ratio)
@@ -125,9 +136,8 @@ def cispo(inputs: LossInputs, options: LossOptions) -> LossOutput:
     and tune eps_high alone.
     [B, T] in, [B, T] out. The loss's value holds the log-probability itself, so it says little; watch the metrics.
     Metrics: no clip_low_share; clip_high_share counts all tokens above the bound, of either sign of A.
-    Leaves out: the token mask of the paper's unified formulation (equations 6 and 7); dual clip.
+    Leaves out: the token mask of the paper's unified formulation (equations 6 and 7).
     """
-    _refuse_dual_clip("cispo", options)
     mask, log_ratio, advantages = inputs.loss_mask_BT, _log_ratio(inputs), _advantages(inputs)
     ratio = torch.exp(log_ratio.detach())
     weight = torch.clamp(ratio, max=1 + options.clip_high)
@@ -139,9 +149,8 @@ def reinforce(inputs: LossInputs, options: LossOptions) -> LossOutput:
     """REINFORCE (Williams 1992, Machine Learning 8, 229-256): loss = -A policy, whose gradient is -A d log pi.
 
     [B, T] in, [B, T] out. clip_low and clip_high are not read, and there are no clip shares.
-    Leaves out: any importance ratio, so only the first update of a step is unbiased; dual clip.
+    Leaves out: any importance ratio, so only the first update of a step is unbiased.
     """
-    _refuse_dual_clip("reinforce", options)
     loss = -_advantages(inputs) * inputs.policy_logprobs_BT
     return _output(inputs.loss_mask_BT, loss, _log_ratio(inputs), {})
 
@@ -181,8 +190,3 @@ def _output(
         metrics = {**shares_BT, "ratio": ratio, "ratio_max": ratio, "approx_kl": token_ratio - log_ratio_BT - 1}
         metrics = {name: torch.where(mask_BT, value.to(log_ratio_BT.dtype), 0.0) for name, value in metrics.items()}
     return LossOutput(loss_BT=torch.where(mask_BT, loss_BT, 0.0), metrics_BT=metrics)
-
-
-def _refuse_dual_clip(loss: str, options: LossOptions) -> None:
-    if options.dual_clip is not None:
-        raise ValueError(f"dual_clip is an option of the loss 'clip' alone, got {options.dual_clip} with {loss!r}; leave it out")

@@ -90,13 +90,13 @@ def read_cases(path: Path, reward: str, form: AnswerForm | None) -> list[Case]:
 
 def judge_cases(cases: Sequence[Case], reward: str, deadline_s: float) -> Iterator[Outcome]:
     """Judge one case after another with one child, and time each."""
-    config = ScoringConfig(num_workers=1, deadline_s=deadline_s)
+    config = ScoringConfig(deadline_s=deadline_s)
     with ExitStack() as stack:
         pools: dict[str, RewardPool] = {}
         for case in cases:
             spec = ANSWER_ROW if case.is_bare_answer else reward
             if spec not in pools:
-                pools[spec] = stack.enter_context(RewardPool({spec: 1.0}, config))
+                pools[spec] = stack.enter_context(RewardPool({spec: 1.0}, config, num_children=1))
             yield _judge(pools[spec], case)
 
 

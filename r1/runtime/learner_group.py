@@ -167,7 +167,7 @@ class LearnerGroup(PolicyLearner):
         self._saving = None
         with _disk_errors():
             finish_checkpoint(partial, progress, self._config)
-            remove_old_checkpoints(self._run_dir, self._config.checkpoint.keep_last, heldout_accuracy(self._run_dir))
+            remove_old_checkpoints(self._run_dir, heldout_accuracy(self._run_dir))
 
     def close(self) -> None:
         """Remove the shared file; by its path, since the learner that made it may have been killed."""

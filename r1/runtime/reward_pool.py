@@ -19,6 +19,8 @@ from r1.types import RolloutGroup, Score
 
 MAX_RESTARTS = 20
 """Of the whole reward pool, in a run. A child of it may die as often as it likes."""
+MAX_CHILDREN = 16
+"""Processes that run reward functions; half of the node's cores where it has fewer than twice as many, and at least 2."""
 
 
 class RewardWorker:
@@ -27,7 +29,11 @@ class RewardWorker:
     def __init__(
         self, rewards: Mapping[str, float], config: ScoringConfig, *, correctness: str, max_completion_tokens: int
     ) -> None:
-        self._pool = RewardPool(rewards, config, correctness=correctness, max_completion_tokens=max_completion_tokens)
+        # Of the node that it is on: the engines' and the learner's work is on other devices, or waits for the scores.
+        num_children = min(MAX_CHILDREN, max(2, (os.cpu_count() or 2) // 2))
+        self._pool = RewardPool(
+            rewards, config, correctness=correctness, max_completion_tokens=max_completion_tokens, num_children=num_children
+        )
 
     def ready(self) -> int:
         return os.getpid()
@@ -84,7 +90,7 @@ class RayScorer(Scorer):
             else:
                 raise result.error from result.cause
         self._waiting.clear()
-        check_scores(groups, scores, self._config.scoring)
+        check_scores(groups, scores)
         return scores
 
     def forget(self) -> None:
