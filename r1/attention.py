@@ -70,6 +70,7 @@ def check_packing(policy: Policy, dtype: torch.dtype) -> None:
         loss_mask_BT=real_BT,
         rollout_logprobs_BT=zeros_BT,
         advantages_BT=zeros_BT,
+        fresh_BT=real_BT,
     )
     rows = {}
     for policy.is_packed in (False, True):

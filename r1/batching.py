@@ -36,6 +36,8 @@ class MicroBatch:
     """float32: what the engine sampled the label with; 0.0 where loss_mask is False."""
     advantages_BT: torch.Tensor
     """float32: the completion's advantage; 0.0 where loss_mask is False."""
+    fresh_BT: torch.Tensor
+    """bool: True where the label was sampled by the batch's policy version: there engine and learner must agree."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +55,7 @@ class TrainBatch:
 
     step: int
     policy_version: int
-    """The version that sampled it."""
+    """The version that learns from it, and that sampled it unless it is stale."""
     minibatches: tuple[MiniBatch, ...]
 
 
@@ -62,10 +64,20 @@ class _Row:
     prompt: Prompt
     completion: Completion
     advantage: float
+    policy_version: int
+    """The learner's."""
 
     @property
     def num_columns(self) -> int:
         return len(self.prompt.token_ids) + len(self.completion.token_ids) - 1
+
+    @property
+    def num_stale(self) -> int:
+        """Tokens of the completion, from its first one on, that an older policy sampled."""
+        if self.completion.policy_version == self.policy_version:
+            return 0
+        starts = dict(self.completion.later_versions)
+        return starts.get(self.policy_version, len(self.completion.token_ids))
 
 
 def make_train_batch(
@@ -89,7 +101,7 @@ def make_train_batch(
     assert rest == 0, f"{len(groups)} groups into {num_minibatches} mini-batches"
     minibatches = []
     for start in range(0, len(groups), per_minibatch):
-        rows = list(_rows(groups[start : start + per_minibatch], overlong_filtering))
+        rows = list(_rows(groups[start : start + per_minibatch], policy_version, overlong_filtering))
         counts = BatchCounts(
             num_sequences=len(rows),
             num_loss_tokens=sum(len(row.completion.token_ids) for row in rows),
@@ -113,11 +125,13 @@ def padding_share(minibatch: MiniBatch) -> float:
     return 1 - sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
 
 
-def _rows(groups: Sequence[ScoredGroup], overlong_filtering: bool) -> Iterator[_Row]:
+def _rows(groups: Sequence[ScoredGroup], policy_version: int, overlong_filtering: bool) -> Iterator[_Row]:
     for group, keep in zip(groups, keep_finished(groups), strict=True):
+        if not group.is_learnt:
+            continue
         for completion, advantage, is_finished in zip(group.completions, group.advantages, keep, strict=True):
             if is_finished or not overlong_filtering:
-                yield _Row(group.prompt, completion, advantage)
+                yield _Row(group.prompt, completion, advantage, policy_version)
 
 
 def _balance(rows: Sequence[_Row], num_ranks: int) -> list[list[_Row]]:
@@ -155,6 +169,7 @@ def _pad(rows: Sequence[_Row]) -> MicroBatch:
     shape = (len(rows), max(row.num_columns for row in rows))
     token_ids, labels = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
     attention_mask, loss_mask = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
+    fresh = torch.zeros(shape, dtype=torch.bool)
     rollout_logprobs, advantages = torch.zeros(shape), torch.zeros(shape)
     for b, row in enumerate(rows):
         sequence = torch.tensor(row.prompt.token_ids + row.completion.token_ids, dtype=torch.int64)
@@ -162,7 +177,7 @@ def _pad(rows: Sequence[_Row]) -> MicroBatch:
         # The first completion token is predicted by the last prompt token.
         begin = len(row.prompt.token_ids) - 1
         token_ids[b, :end], labels[b, :end] = sequence[:-1], sequence[1:]
-        attention_mask[b, :end], loss_mask[b, begin:end] = True, True
+        attention_mask[b, :end], loss_mask[b, begin:end], fresh[b, begin + row.num_stale : end] = True, True, True
         rollout_logprobs[b, begin:end] = torch.tensor(row.completion.rollout_logprobs)
         advantages[b, begin:end] = row.advantage
     return MicroBatch(
@@ -172,6 +187,7 @@ def _pad(rows: Sequence[_Row]) -> MicroBatch:
         loss_mask_BT=loss_mask,
         rollout_logprobs_BT=rollout_logprobs,
         advantages_BT=advantages,
+        fresh_BT=fresh,
     )
 
 
@@ -186,6 +202,7 @@ def _empty() -> MicroBatch:
         loss_mask_BT=no,
         rollout_logprobs_BT=nothing,
         advantages_BT=nothing,
+        fresh_BT=no,
     )
 
 

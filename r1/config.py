@@ -96,7 +96,8 @@ class AlgorithmConfig(Section):
     entropy_coef: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the entropy bonus, which is subtracted from the loss."""
     correction: str = "none"
-    """A key of r1.algorithm.CORRECTIONS: how the mismatch of engine and learner is made up for."""
+    """A key of r1.algorithm.CORRECTIONS: how the mismatch of engine and learner is made up for. With rollout.max_staleness the
+    default is token_truncate."""
     correction_cap: Annotated[float, Field(ge=1)] = 2.0
     """Bound on the ratio of both. For `sequence_mask` much nearer to 1, see r1/algorithm/importance.py."""
     overlong_filtering: bool = False
@@ -210,6 +211,14 @@ def check_config(tree: Mapping[str, Any]) -> RunConfig:
         # A misspelt option also makes the right one "missing": name the misspelling first.
         first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
         raise UserError(_explain(first)) from error
+    if config.rollout.max_staleness and "correction" not in config.algorithm.model_fields_set:
+        algorithm = config.algorithm.model_copy(update={"correction": "token_truncate"})
+        config = config.model_copy(update={"algorithm": algorithm})
+    if config.sync.in_flight and not config.rollout.max_staleness:
+        raise UserError(
+            "sync.in_flight needs rollout.max_staleness of at least 1: in strict mode no completion is under way when weights "
+            "are loaded; set rollout.max_staleness=1 or leave sync.in_flight out"
+        )
     num_prompts, minibatches = config.rollout.num_prompts, config.learner.minibatches_per_step
     if num_prompts % minibatches:
         raise UserError(

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from r1.loop import Sampler, Scorer, in_order, sample
+from r1.protocols import Sampler, Scorer
 from r1.step_metrics import rollout_metrics
+from r1.step_sampler import sample
 from r1.types import PromptBatch, ScoredGroup
 
 
@@ -13,8 +14,10 @@ def evaluate(
     """Sample and score held-out prompts; returns pass@1 metrics over all completions, and the groups for the traces."""
     scored: list[ScoredGroup] = []
     for batch in batches:
+        sampler.submit(batch)
+    for batch in batches:
         groups = sample(batch, sampler, scorer)
-        for group, scores in zip(*in_order(groups, scorer.collect()), strict=True):
+        for group, scores in zip(groups, scorer.collect(groups), strict=True):
             no_advantages = (0.0,) * len(scores)
             scored.append(
                 ScoredGroup(prompt=group.prompt, completions=group.completions, scores=scores, advantages=no_advantages)

@@ -81,11 +81,12 @@ class Learner:
 
         Refuses (SyncError) to learn from tokens that another policy than this one sampled: mean
         |old - rollout| log-probability must stay under `sync.max_logprob_diff`. The check comes before the
-        first optimizer step, so that nothing is learnt from a bad sync.
+        first optimizer step, so that nothing is learnt from a bad sync. Stale tokens, which `rollout.max_staleness`
+        allows, are left out of it.
         """
         if batch.policy_version != self.policy_version:
             raise SyncError(
-                f"step {batch.step}: sampled by version {batch.policy_version}, the learner holds {self.policy_version}"
+                f"step {batch.step}: a batch for policy version {batch.policy_version}, the learner holds {self.policy_version}"
             )
         old_logprobs: list[list[torch.Tensor]] | None = None
         # With one mini-batch old equals policy, and no extra forward pass is needed.
@@ -95,8 +96,9 @@ class Learner:
         per_update = []
         for index, minibatch in enumerate(batch.minibatches):
             metrics = self._forward_backward(minibatch, old_logprobs[index] if old_logprobs else None)
+            fresh_mismatch = metrics.pop("fresh_mismatch") / max(metrics["fresh_share"], 1e-12)
             if old_logprobs is None and index == 0:
-                self._check_mismatch(batch.step, metrics["mismatch"])
+                self._check_mismatch(batch.step, fresh_mismatch)
             metrics |= self._optim_step(batch.step, metrics["loss"], has_tokens=minibatch.counts.num_loss_tokens > 0)
             per_update.append(metrics)
         self.policy_version += 1
@@ -213,10 +215,11 @@ class Learner:
     def _mean_mismatch(self, batch: TrainBatch, old_logprobs: list[list[torch.Tensor]]) -> float:
         total, num_tokens = 0.0, 0
         for minibatch, of_minibatch in zip(batch.minibatches, old_logprobs, strict=True):
-            num_tokens += minibatch.counts.num_loss_tokens
             for micro, old_BT in zip(self._microbatches(minibatch), of_minibatch, strict=True):
-                total += (old_BT - micro.rollout_logprobs_BT).abs()[micro.loss_mask_BT].sum().item()
-        return self.ranks.sum({"total": total})["total"] / max(1, num_tokens)
+                total += (old_BT - micro.rollout_logprobs_BT).abs()[micro.fresh_BT].sum().item()
+                num_tokens += int(micro.fresh_BT.sum())
+        sums = self.ranks.sum({"total": total, "num_tokens": float(num_tokens)})
+        return sums["total"] / max(1, sums["num_tokens"])
 
     def _check_mismatch(self, step: int, mismatch: float) -> None:
         bound = self.config.sync.max_logprob_diff

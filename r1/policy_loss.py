@@ -51,9 +51,12 @@ def microbatch_loss(
     output = LOSSES[algorithm.loss](inputs, options)
     correction_BT = CORRECTIONS[algorithm.correction](old_BT, micro.rollout_logprobs_BT, mask, algorithm.correction_cap)
     loss_BT = correction_BT * output.loss_BT
+    mismatch = mismatch_metrics(own_BT, micro.rollout_logprobs_BT, mask)
     metrics_BT = {
         **output.metrics_BT,
-        **mismatch_metrics(own_BT, micro.rollout_logprobs_BT, mask),
+        **mismatch,
+        "fresh_mismatch": mismatch["mismatch"] * micro.fresh_BT,
+        "fresh_share": micro.fresh_BT.to(mismatch["mismatch"].dtype),
         "entropy": entropy_BT.detach(),
     }
     if algorithm.correction != "none":

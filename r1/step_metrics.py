@@ -3,7 +3,23 @@
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
+from r1.step_sampler import StepSamples
 from r1.types import ScoredGroup
+
+
+def step_metrics(sampled: StepSamples, policy_version: int, correctness: str) -> dict[str, float]:
+    """`rollout_metrics` over all that a step has sampled, whether it is learnt from or not: a choice would flatter the policy.
+
+    staleness, staleness_max: versions by which the policy that began a completion was behind `policy_version`, the learner's.
+    sampling_rounds: above 1 where the step sampled on.
+    """
+    groups = [*sampled.groups, *sampled.others]
+    staleness = [policy_version - completion.policy_version for group in groups for completion in group.completions]
+    return rollout_metrics(groups, correctness) | {
+        "staleness": _mean(staleness),
+        "staleness_max": float(max(staleness, default=0)),
+        "sampling_rounds": float(sampled.num_rounds),
+    }
 
 
 def rollout_metrics(groups: Sequence[ScoredGroup], correctness: str) -> dict[str, float]:
@@ -37,7 +53,7 @@ def rollout_metrics(groups: Sequence[ScoredGroup], correctness: str) -> dict[str
         "score_error_share": _mean([score.error is not None for score in scores]),
         "num_prompts": float(len(groups)),
         "num_completions": float(len(completions)),
-        "num_loss_tokens": float(sum(lengths)),
+        "num_loss_tokens": float(sum(len(c.token_ids) for group in groups if group.is_learnt for c in group.completions)),
     }
 
 

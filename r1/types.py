@@ -55,6 +55,8 @@ class PromptBatch:
     """The run's seed; sample seeds are a function of (seed, step, group_id, sample_id)."""
     max_staleness: int = 0
     """How many versions older the sampling policy may be."""
+    round: int = 0
+    """Above 0 where the step samples on; its group_ids follow those of the rounds before."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,6 +145,8 @@ class ScoredGroup:
     """[G]"""
     advantages: tuple[float, ...]
     """[G] 0.0 for samples without a reward."""
+    is_learnt: bool = True
+    """False: the group leaves the loss and its counts, since all of its rewards are equal (`algorithm.zero_variance`)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -33,6 +33,7 @@ def micro_batch():
         loss_mask_BT=counts,
         rollout_logprobs_BT=zeros,
         advantages_BT=zeros,
+        fresh_BT=counts,
     )
 
 

@@ -122,7 +122,7 @@ def test_nan_log_probabilities_are_refused(make_learner):
 
 
 def test_samples_of_another_version_are_refused(make_learner):
-    with pytest.raises(SyncError, match="sampled by version 3, the learner holds 0"):
+    with pytest.raises(SyncError, match="a batch for policy version 3, the learner holds 0"):
         make_learner().update(batch_of(GROUPS, policy_version=3))
 
 

@@ -4,88 +4,11 @@ import math
 from dataclasses import replace
 
 import pytest
-from tiny import tiny_config
+from loop_fakes import FakeLearner, FakeSampler, FakeScorer, trainer_of
 
 from r1.errors import RunError, ScoringError, SyncError, WorkerLost
-from r1.loop import Observer, Trainer, train
-from r1.rollout.engine import generate
-from r1.rollout.scripted_engine import ScriptedEngine
-from r1.types import Progress, Prompt, PromptBatch, Score, WeightManifest
-from tasks.arithmetic import addition
-
-
-class FakeSampler:
-    """A scripted engine, with the sync reduced to its order."""
-
-    def __init__(self, log):
-        self.engine, self.log = ScriptedEngine(lambda text, sample_id: f"answer {sample_id}"), log
-
-    def submit(self, batch):
-        self.log.append(f"sample {batch.policy_version}")
-
-    def collect(self, batch):
-        yield from reversed(generate(self.engine, batch))  # in whatever order
-
-    def pause(self):
-        self.log.append("pause")
-
-    def forget(self):
-        self.log.append("forget")
-
-    def load_weights(self, manifest):
-        self.log.append(f"load {manifest.policy_version}")
-        self.engine.receive_weights(manifest, verify=True)
-        self.engine.load_weights()
-
-
-class FakeScorer:
-    """The second sample of each group is right."""
-
-    def __init__(self):
-        self.groups = []
-
-    def submit(self, group):
-        self.groups.append(group)
-
-    def forget(self):
-        self.groups = []
-
-    def collect(self):
-        groups, self.groups = self.groups, []
-        return [
-            tuple(Score(reward=float(i == 1), breakdown={"accuracy": float(i == 1)}) for i in range(len(g.completions)))
-            for g in groups
-        ]
-
-
-class FakeLearner:
-    def __init__(self, log):
-        self.version, self.log, self.batches = 0, log, []
-
-    def update(self, batch):
-        self.log.append("update")
-        self.batches.append(batch)
-        self.version += 1
-        return {"loss": 0.0}
-
-    def publish_weights(self):
-        self.log.append(f"publish {self.version}")
-        return WeightManifest(policy_version=self.version, path="", num_bytes=0, tensors=())
-
-    def save(self, progress):
-        self.log.append(f"save {progress.step}")
-
-    def finish_save(self, limit_s=math.inf):
-        self.log.append("saved" if limit_s == math.inf else f"saved within {limit_s:.0f} s")
-
-
-def prompts(progress):
-    step = progress.step + 1
-    made = tuple(
-        Prompt(group_id=i, task="t", problem=addition(step, i), text=f"{step}+{i}=", prefill="", token_ids=(1, 2))
-        for i in range(2)
-    )
-    return PromptBatch(step=step, prompts=made, group_size=3, policy_version=progress.policy_version, seed=0)
+from r1.loop import Observer, train
+from r1.types import Progress, Score
 
 
 @pytest.fixture
@@ -93,18 +16,12 @@ def log():
     return []
 
 
-def trainer_of(log, *overrides, **parts):
-    config = tiny_config("num_steps=3", "checkpoint.every=2", *overrides)
-    defaults = {"prompts": prompts, "sampler": FakeSampler(log), "scorer": FakeScorer(), "learner": FakeLearner(log)}
-    return Trainer(config=config, correctness="accuracy", **{**defaults, **parts})
-
-
 def test_the_order_of_a_run(log):
     observer = Observer(
         on_groups=lambda step, _: log.append(f"keep {step}"), evaluate=lambda step, version: log.append(f"eval {step}")
     )
     reports = train(trainer_of(log, "evaluate.every=2"), observer)
-    step = "sample {v}, keep {s}, update, pause, publish {s}, load {s}"
+    step = "sample {v}, keep {s}, pause, update, publish {s}, load {s}"
     assert ", ".join(log) == ", ".join(
         [
             "publish 0, load 0, eval 0",
@@ -124,7 +41,7 @@ def test_a_resumed_run_starts_with_a_sync_and_without_an_evaluation(log):
     trainer.learner.version = 2
     observer = Observer(evaluate=lambda step, version: log.append(f"eval {step}"))
     train(trainer, observer, start=Progress(step=2, policy_version=2))
-    assert log == ["publish 2", "load 2", "sample 2", "update", "pause", "publish 3", "load 3", "save 3", "saved", "eval 3"]
+    assert log == ["publish 2", "load 2", "sample 2", "pause", "update", "publish 3", "load 3", "save 3", "saved", "eval 3"]
 
 
 def test_an_evaluation_that_was_missed_is_made_up_for(log):
@@ -170,7 +87,7 @@ def one_version_behind(groups):
     ("tamper", "error", "message"),
     [
         (one_version_behind, SyncError, r"step 1, group 1, sample 2: sampled by policy version -1, the step is at 0"),
-        (lambda groups: groups[:1], RunError, r"asked for groups \[0, 1\], the sampler returned \[0\]"),
+        (lambda groups: groups[:1], RunError, r"asked for 2 of the groups \[0, 1\], the sampler returned \[0\]"),
         (lambda groups: [groups[0], groups[0]], RunError, r"the sampler returned \[0, 0\]"),
         (
             lambda groups: [groups[0], replace(groups[1], completions=groups[1].completions[:2])],
@@ -211,10 +128,8 @@ def test_nothing_left_to_train_is_an_error(log):
 
 def test_a_step_in_which_nothing_could_be_judged_stops_the_run(log):
     class Clueless(FakeScorer):
-        def collect(self):
-            return [
-                tuple(Score(reward=None, breakdown={"accuracy": None}) for _ in group.completions) for group in self.groups
-            ]
+        def collect(self, groups):
+            return [tuple(Score(reward=None, breakdown={"accuracy": None}) for _ in group.completions) for group in groups]
 
     with pytest.raises(ScoringError, match="step 1: not one of the 6 completions could be judged"):
         train(trainer_of(log, scorer=Clueless()), Observer())

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, cast
@@ -49,8 +49,8 @@ class RolloutEngine(Protocol):
         """Groups that were added and have not come back."""
         ...
 
-    def abort(self) -> None:
-        """Drop all unfinished groups."""
+    def abort(self, tickets: Collection[int] | None = None) -> None:
+        """Drop unfinished groups: these, or all of them. Tickets that are finished or unknown are no error."""
         ...
 
     def receive_weights(self, manifest: WeightManifest, *, verify: bool) -> None:
@@ -97,8 +97,8 @@ class WholeGroups:
     def num_unfinished(self) -> int:
         return len(self._waiting)
 
-    def abort(self) -> None:
-        self._waiting.clear()
+    def abort(self, tickets: Collection[int] | None = None) -> None:
+        self._waiting = deque(one for one in self._waiting if tickets is not None and one.ticket not in tickets)
 
 
 def generate(engine: RolloutEngine, batch: PromptBatch) -> list[RolloutGroup]:

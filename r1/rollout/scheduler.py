@@ -5,7 +5,7 @@ worker that is held up by long completions gets no more, and what waits goes to 
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 
 from r1.types import GroupRequest
 
@@ -26,9 +26,12 @@ class GroupScheduler:
         self._waiting: deque[GroupRequest] = deque()
         self._in_hand: dict[str, dict[int, GroupRequest]] = {}
 
-    def submit(self, requests: Iterable[GroupRequest]) -> None:
-        """Let groups wait, behind those that wait already."""
-        self._waiting.extend(requests)
+    def submit(self, requests: Sequence[GroupRequest]) -> None:
+        """Let groups of one step wait: behind those of this step and of earlier ones, before those of later steps."""
+        later: list[GroupRequest] = []
+        while requests and self._waiting and self._waiting[-1].step > requests[0].step:
+            later.append(self._waiting.pop())
+        self._waiting.extend([*requests, *reversed(later)])
 
     def add_worker(self, name: str) -> None:
         assert name not in self._in_hand, f"{name} is there already"
@@ -56,6 +59,15 @@ class GroupScheduler:
     def finish(self, name: str, ticket: int) -> GroupRequest | None:
         """Note that a worker has finished a group; None when it did not have it in hand (any more)."""
         return self._in_hand.get(name, {}).pop(ticket, None)
+
+    def cancel(self, tickets: Collection[int]) -> dict[str, list[int]]:
+        """Drop these groups, waiting or in hand; returns worker -> tickets that it had in hand."""
+        self._waiting = deque(request for request in self._waiting if request.ticket not in tickets)
+        cancelled = {name: [ticket for ticket in held if ticket in tickets] for name, held in self._in_hand.items()}
+        for name, dropped in cancelled.items():
+            for ticket in dropped:
+                del self._in_hand[name][ticket]
+        return {name: dropped for name, dropped in cancelled.items() if dropped}
 
     def num_in_hand(self, name: str | None = None) -> int:
         """Groups that a worker, or all together, have in hand."""

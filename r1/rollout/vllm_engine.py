@@ -5,6 +5,7 @@ clean up. Weights come in through vLLM's weight-transfer API with our own shared
 """
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,15 +104,17 @@ class VllmEngine:
     def num_unfinished(self) -> int:
         return len(self._unfinished)
 
-    def abort(self) -> None:
+    def abort(self, tickets: Collection[int] | None = None) -> None:
+        dropped = [ticket for ticket in self._unfinished if tickets is None or ticket in tickets]
         running = [
             f"{ticket}/{sample_id}"
-            for ticket, unfinished in self._unfinished.items()
-            for sample_id in range(unfinished.request.group_size)
-            if sample_id not in unfinished.completions
+            for ticket in dropped
+            for sample_id in range(self._unfinished[ticket].request.group_size)
+            if sample_id not in self._unfinished[ticket].completions
         ]
         self._llm.llm_engine.abort_request(running)
-        self._unfinished.clear()
+        for ticket in dropped:
+            del self._unfinished[ticket]
 
     def receive_weights(self, manifest: WeightManifest, *, verify: bool) -> None:
         self._manifest = manifest

@@ -95,12 +95,18 @@ def _answers(
     each: Sequence[Sequence[Any]] | None = None,
     beside: Background | None = None,
 ) -> Iterator[tuple[Worker, Any]]:
-    """Yield (worker, result or Failure), whoever answers first; those that are late come last."""
-    start = time.monotonic()
     arguments = each if each is not None else [args] * len(workers)
     waiting = {
         getattr(worker.handle, method).remote(*own): worker for worker, own in zip(workers, arguments, strict=True)
     }
+    return _wait_for_all(waiting, phase, deadline_s, about, beside)
+
+
+def _wait_for_all(
+    waiting: dict[Any, Worker], phase: str, deadline_s: float, about: str, beside: Background | None
+) -> Iterator[tuple[Worker, Any]]:
+    """Yield (worker, result or Failure), whoever answers first; those that are late come last."""
+    start = time.monotonic()
     while waiting:
         # Whoever is ready first is looked at first: when one rank dies, the others would wait for it in vain.
         left = max(0.0, deadline_s - (time.monotonic() - start))
@@ -120,13 +126,12 @@ def _answers(
             return
 
 
-def wait_for(reference: Any, worker: Worker, *, phase: str, deadline_s: float) -> Any:
+def wait_for(
+    reference: Any, worker: Worker, *, phase: str, deadline_s: float, about: str = "", beside: Background | None = None
+) -> Any:
     """Wait for one call that was made before: its result, or a `Failure`."""
-    start = time.monotonic()
-    ready, _ = ray.wait([reference], num_returns=1, timeout=deadline_s)
-    if not ready:
-        return Failure(error=WorkerLost(f"{where(worker.name, phase, '')}: no answer within the deadline of {deadline_s:.0f} s"))
-    return result_of(reference, worker, phase, "", start)
+    [(_, result)] = _wait_for_all({reference: worker}, phase, deadline_s, about, beside)
+    return result
 
 
 def result_of(reference: Any, worker: Worker, phase: str, about: str, start: float) -> Any:

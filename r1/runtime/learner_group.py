@@ -17,8 +17,8 @@ from r1.config import RunConfig
 from r1.errors import RunError, UserError, WorkerLost
 from r1.faults import FaultLog
 from r1.learner import Learner
-from r1.loop import PolicyLearner
 from r1.metrics import heldout_accuracy
+from r1.protocols import PolicyLearner
 from r1.runtime.calls import Background, Worker, call
 from r1.runtime.cluster import Resources, environment, kill
 from r1.types import Progress, WeightManifest

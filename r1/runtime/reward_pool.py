@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -10,8 +10,8 @@ import ray
 from r1.config import RunConfig, ScoringConfig
 from r1.errors import WorkerLost
 from r1.faults import FaultLog
-from r1.loop import Scorer
-from r1.runtime.calls import Failure, Worker, call, wait_for
+from r1.protocols import Scorer
+from r1.runtime.calls import Background, Failure, Worker, call, wait_for
 from r1.runtime.cluster import Resources, kill
 from r1.scoring import RewardPool
 from r1.scoring_rules import check_scores
@@ -51,16 +51,24 @@ class RayScorer(Scorer):
     """
 
     def __init__(
-        self, config: RunConfig, rewards: Mapping[str, float], correctness: str, resources: Resources, faults: FaultLog
+        self,
+        config: RunConfig,
+        rewards: Mapping[str, float],
+        correctness: str,
+        resources: Resources,
+        faults: FaultLog,
+        beside: Background | None = None,
     ) -> None:
+        """beside: what goes on while scores are awaited, e.g. sampling."""
         self._config = config
         self._faults = faults
         actor = ray.remote(num_cpus=resources.num_cpus)(RewardWorker)
         limits = {"correctness": correctness, "max_completion_tokens": config.rollout.max_completion_tokens}
         self._spawn: Callable[[], Any] = lambda: actor.remote(dict(rewards), config.scoring, **limits)
         self._worker = Worker(name="reward pool", handle=self._spawn())
-        self._waiting: list[tuple[RolloutGroup, Any]] = []
-        """Groups in the order in which they came, with the references of their scores."""
+        self._waiting: dict[int, tuple[RolloutGroup, Any]] = {}
+        """id(group) -> the group, and the reference of its scores."""
+        self._beside = beside
         self._num_restarts = 0
         self._num_replaced = 0
         """Children, by the present worker."""
@@ -70,40 +78,42 @@ class RayScorer(Scorer):
         call([self._worker], "ready", phase="start", deadline_s=self._config.deadline_s)
 
     def submit(self, group: RolloutGroup) -> None:
-        self._waiting.append((group, self._worker.handle.judge.remote(group)))
+        if id(group) not in self._waiting:
+            self._waiting[id(group)] = (group, self._worker.handle.judge.remote(group))
 
-    def collect(self) -> list[tuple[Score, ...]]:
-        start, groups = time.monotonic(), [group for group, _ in self._waiting]
+    def collect(self, groups: Sequence[RolloutGroup]) -> list[tuple[Score, ...]]:
+        start = time.monotonic()
         scores: list[tuple[Score, ...]] = []
         while len(scores) < len(groups):
+            _, reference = self._waiting[id(groups[len(scores)])]
             left_s = max(0.0, self._config.deadline_s - (time.monotonic() - start))
-            result = wait_for(self._waiting[len(scores)][1], self._worker, phase="score", deadline_s=left_s)
+            result = wait_for(reference, self._worker, phase="score", deadline_s=left_s, beside=self._beside)
             if not isinstance(result, Failure):
                 of_group, num_replaced = result
+                del self._waiting[id(groups[len(scores)])]
                 scores.append(of_group)
                 for _ in range(num_replaced - self._num_replaced):
                     self._faults.add("reward_child", "a reward child died or was late; it is replaced")
                 self._num_replaced = num_replaced
             elif isinstance(result.error, WorkerLost):
-                self._restart(result.error, len(scores))
+                self._restart(result.error)
                 start = time.monotonic()
             else:
                 raise result.error from result.cause
-        self._waiting.clear()
         check_scores(groups, scores)
         return scores
 
     def forget(self) -> None:
         self._waiting.clear()
 
-    def _restart(self, error: WorkerLost, num_scored: int) -> None:
+    def _restart(self, error: WorkerLost) -> None:
         """Another worker in place of one that is lost; it gets the groups that have no scores yet."""
         self._num_restarts += 1
         if self._num_restarts > MAX_RESTARTS:
             raise WorkerLost(f"the reward pool was restarted {MAX_RESTARTS} times; the last time: {error}") from error
-        lost = self._waiting[num_scored:]
+        lost = [group for group, _ in self._waiting.values()]
         self._faults.add("reward_worker", f"{error}; it is replaced, {len(lost)} groups are scored again")
         kill(self._worker)
         self._num_replaced = 0
         self._worker = Worker(name="reward pool", handle=self._spawn())
-        self._waiting[num_scored:] = [(group, self._worker.handle.judge.remote(group)) for group, _ in lost]
+        self._waiting = {id(group): (group, self._worker.handle.judge.remote(group)) for group in lost}

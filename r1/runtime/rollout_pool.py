@@ -7,7 +7,7 @@ same seeds gets the same groups in the same order, run after run.
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ import ray
 from r1.config import RunConfig
 from r1.errors import RunError, SyncError, UserError, WorkerLost
 from r1.faults import FaultLog
-from r1.loop import Sampler
+from r1.protocols import Sampler
 from r1.rollout.engine import requests_of
 from r1.rollout.scheduler import GroupScheduler
 from r1.runtime.calls import TICK_S, Failure, Worker, call_each, result_of, where
@@ -27,6 +27,8 @@ from r1.types import FinishedGroup, PromptBatch, RolloutGroup, WeightManifest
 
 SLICE_S = 0.5
 """Longest time that a worker goes on without looking up: for new groups, and for new weights."""
+IN_FLIGHT_SLICE_S = 0.1
+"""The same where weights are loaded in the middle of completions: the learner waits for the end of the slice."""
 MAX_FAILURES_IN_A_ROW = 3
 """Failures of one worker without a group in between after which the run stops: replacing it does not help."""
 MAX_LOSSES_IN_A_ROW = 12
@@ -49,6 +51,13 @@ class _Pending:
     finished: deque[RolloutGroup] = field(default_factory=deque)
 
 
+_BatchKey = tuple[int, int, int]
+
+
+def _key(batch: PromptBatch) -> _BatchKey:
+    return batch.seed, batch.step, batch.round
+
+
 class RolloutPool(Sampler):
     """Starts the rollout workers, hands them groups, and keeps them at the learner's version."""
 
@@ -58,10 +67,15 @@ class RolloutPool(Sampler):
         self._spawn = rollout_actor(config, resources)
         self._scheduler = GroupScheduler(max(1, config.rollout.max_num_seqs // config.rollout.group_size))
         self._next_ticket = 0
-        self._batches: dict[tuple[int, int], _Pending] = {}
-        self._batch_of: dict[int, tuple[int, int]] = {}
+        self._in_flight = config.sync.in_flight
+        self._slice_s = IN_FLIGHT_SLICE_S if self._in_flight else SLICE_S
+        self._batches: dict[_BatchKey, _Pending] = {}
+        self._batch_of: dict[int, _BatchKey] = {}
         self._calls: dict[Any, _Call] = {}
         self._unsent: dict[str, list[Any]] = {}
+        self._cancelled: dict[str, list[int]] = {}
+        self.on_group: Callable[[RolloutGroup], None] = lambda group: None
+        """Called with each group as soon as it is there, whatever the driver is waiting for."""
         self._manifest: WeightManifest | None = None
         self._is_paused = False
         self._num_failures: Counter[str] = Counter()
@@ -80,8 +94,8 @@ class RolloutPool(Sampler):
         """Begin to sample a batch; `collect` gets it."""
         requests = requests_of(batch, first_ticket=self._next_ticket)
         self._next_ticket += len(requests)
-        key = (batch.seed, batch.step)
-        assert key not in self._batches, f"step {batch.step} is being sampled already"
+        key = _key(batch)
+        assert key not in self._batches, f"step {batch.step}, round {batch.round} is being sampled already"
         self._batches[key] = _Pending(num_left=len(requests))
         self._batch_of |= {request.ticket: key for request in requests}
         self._scheduler.submit(requests)
@@ -89,17 +103,31 @@ class RolloutPool(Sampler):
 
     def collect(self, batch: PromptBatch) -> Iterator[RolloutGroup]:
         """Yield the groups of a submitted batch as they are finished."""
-        pending = self._batches[batch.seed, batch.step]
+        pending = self._batches[_key(batch)]
         while pending.finished or pending.num_left:
             while not pending.finished:
                 self._pump()
             yield pending.finished.popleft()
-        del self._batches[batch.seed, batch.step]
+        del self._batches[_key(batch)]
+
+    def cut_off(self, batch: PromptBatch) -> None:
+        """Drop what is left of a submitted batch; workers are told with their next call."""
+        del self._batches[_key(batch)]
+        dropped = {ticket for ticket, key in self._batch_of.items() if key == _key(batch)}
+        for ticket in dropped:
+            del self._batch_of[ticket]
+        for name, tickets in self._scheduler.cancel(dropped).items():
+            self._cancelled.setdefault(name, []).extend(tickets)
+            self._unsent[name] = [request for request in self._unsent.get(name, []) if request.ticket not in dropped]
+        self._send()
 
     def pause(self) -> None:
-        """Hand nothing out any more and let what is in hand be finished, with the old weights."""
+        """Hand nothing out any more and let what is in hand be finished, with the old weights.
+
+        With `sync.in_flight` it stays in hand, and goes on with the new ones: only the calls that are under way are awaited.
+        """
         self._is_paused = True
-        while self._scheduler.num_in_hand():
+        while self._is_sampling() if self._in_flight else self._scheduler.num_in_hand():
             self._pump()
 
     def load_weights(self, manifest: WeightManifest) -> None:
@@ -126,6 +154,7 @@ class RolloutPool(Sampler):
         self._batches.clear()
         self._batch_of.clear()
         self._unsent.clear()
+        self._cancelled.clear()
         # A call that is under way ends by itself; what it returns belongs to no batch.
         ready = [worker for worker in self.workers.values() if not self._is_starting(worker)]
         results = call_each(ready, "abort", phase="abort", deadline_s=self._config.deadline_s)
@@ -154,10 +183,13 @@ class RolloutPool(Sampler):
         if not self._is_paused:
             for name, requests in self._scheduler.hand_out().items():
                 self._unsent.setdefault(name, []).extend(requests)
+        elif self._in_flight:
+            return
         busy = {one.worker.name for one in self._calls.values()}
         for name, worker in self.workers.items():
-            if name not in busy and self._scheduler.num_in_hand(name):
-                reference = worker.handle.advance.remote(self._unsent.pop(name, []), SLICE_S)
+            if name not in busy and (self._scheduler.num_in_hand(name) or self._cancelled.get(name)):
+                requests, cancelled = self._unsent.pop(name, []), self._cancelled.pop(name, [])
+                reference = worker.handle.advance.remote(requests, self._slice_s, cancelled)
                 self._calls[reference] = _Call(worker=worker, phase="sample", since=time.monotonic())
 
     def _take_in(self, ready: Sequence[Any]) -> None:
@@ -195,6 +227,7 @@ class RolloutPool(Sampler):
             pending = self._batches[self._batch_of.pop(one.ticket)]
             pending.finished.append(one.group)
             pending.num_left -= 1
+            self.on_group(one.group)
 
     def _join(self, worker: Worker, place: tuple[int, str]) -> None:
         """A worker is up: bring it to the current version and let it work."""
@@ -221,6 +254,7 @@ class RolloutPool(Sampler):
         self._drop_calls(name)
         kill(self.workers[name])
         self._unsent.pop(name, None)
+        self._cancelled.pop(name, None)
         num_groups = self._scheduler.remove_worker(name)
         self._faults.add("rollout_worker", f"{error}; it is replaced, {num_groups} groups are sampled again")
         self._start(name)
@@ -234,6 +268,9 @@ class RolloutPool(Sampler):
 
     def _is_starting(self, worker: Worker) -> bool:
         return any(one.phase == "start" and one.worker.name == worker.name for one in self._calls.values())
+
+    def _is_sampling(self) -> bool:
+        return any(one.phase == "sample" for one in self._calls.values())
 
     def _num_starting(self) -> int:
         return sum(self._is_starting(worker) for worker in self.workers.values())

@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import ray
@@ -24,8 +24,12 @@ class RolloutWorker:
         """Answers once the engine is up: its process id and host."""
         return os.getpid(), socket.gethostname()
 
-    def advance(self, requests: Sequence[GroupRequest], slice_s: float) -> list[FinishedGroup]:
-        """Begin groups, and go on until some group is finished, all are, or `slice_s` is over."""
+    def advance(
+        self, requests: Sequence[GroupRequest], slice_s: float, cancelled: Collection[int] = ()
+    ) -> list[FinishedGroup]:
+        """Drop groups, begin others, and go on until some group is finished, all are, or `slice_s` is over."""
+        if cancelled:
+            self._engine.abort(cancelled)
         for request in requests:
             self._engine.add(request)
         end = time.monotonic() + slice_s

@@ -57,7 +57,10 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
         sampler = RolloutPool(config, plan["rollout worker"], faults)
         learner = LearnerGroup(config, plan["learner"], run_dir, new_buffer_path(), faults, beside=sampler)
         cleanup.callback(learner.close)
-        scorer = RayScorer(config, prepared.task.rewards, prepared.task.correctness, plan["reward pool"], faults)
+        scorer = RayScorer(
+            config, prepared.task.rewards, prepared.task.correctness, plan["reward pool"], faults, beside=sampler
+        )
+        sampler.on_group = scorer.submit
         num_workers = config.rollout.num_workers
         console.print(f"starting {num_workers} rollout worker(s), the learner and the reward pool ...", highlight=False)
         scorer.wait_until_ready()
@@ -69,8 +72,8 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
         trainer = Trainer(
             config=config,
             correctness=prepared.task.correctness,
-            prompts=lambda progress: prepared.train.batch(
-                progress, num_prompts=config.rollout.num_prompts, group_size=config.rollout.group_size
+            prompts=lambda progress, num_prompts: prepared.train.batch(
+                progress, num_prompts=num_prompts, group_size=config.rollout.group_size
             ),
             sampler=sampler,
             scorer=scorer,
