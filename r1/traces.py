@@ -1,6 +1,6 @@
 """The trace store: every completion of a run, for people and for notebooks.
 
-RUN/traces/step-000012.parquet holds the completions that step 12 learnt from, RUN/traces/heldout-000012.parquet those of the
+RUN/traces/step-000012.parquet holds the completions that step 12 sampled, RUN/traces/heldout-000012.parquet those of the
 held-out evaluation after step 12 (0: before training). One row is one completion; `TraceRow` says what the columns mean.
 Any Parquet reader will do: `pandas.read_parquet("RUN/traces/step-000012.parquet")`.
 """
@@ -36,7 +36,7 @@ class TraceRow:
     step: int
     """1 for the first update; a held-out row has the last step before its evaluation, 0 before training."""
     split: Split
-    """"train" when the step learnt from it, "heldout" when it was only measured."""
+    """"train" when it was sampled to learn from, "heldout" when it was only to be measured."""
     task: str
     """A key of tasks.TASKS."""
     template: str
@@ -64,7 +64,7 @@ class TraceRow:
     finish_reason: FinishReason
     """"length": cut off at rollout.max_completion_tokens."""
     policy_version: int
-    """The weights that sampled it."""
+    """The weights that sampled it; the oldest of them, if they changed in the middle."""
     reward: float | None
     """The weighted sum that the advantage was made of; None when it could not be judged."""
     breakdown: Mapping[str, float | None]
@@ -73,6 +73,10 @@ class TraceRow:
     """Why it could not be judged, in words."""
     advantage: float | None
     """What the step multiplied its gradient with; None for held-out rows."""
+    is_learnt: bool = True
+    """False: its group left the loss, or was replaced by another, since all rewards of it are equal. Not in older files."""
+    later_versions: tuple[tuple[int, int], ...] = ()
+    """(policy_version, first token that it sampled) for each change of weights in the middle; a map in the file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,6 +168,8 @@ def _schema() -> Any:
         "token_ids": pa.list_(pa.int32()),
         "rollout_logprobs": pa.list_(pa.float32()),
         "breakdown": pa.map_(pa.string(), pa.float64()),
+        "is_learnt": pa.bool_(),
+        "later_versions": pa.map_(pa.int32(), pa.int32()),
     }
     return pa.schema([pa.field(name, types[name], nullable=name in ("reward", "error", "advantage")) for name in names])
 
@@ -195,6 +201,8 @@ def _completion_fields(group: ScoredGroup, split: Split) -> Iterator[dict[str, A
             "breakdown": list(score.breakdown.items()),
             "error": score.error,
             "advantage": advantage,
+            "is_learnt": group.is_learnt,
+            "later_versions": list(completion.later_versions),
         }
 
 
@@ -231,7 +239,7 @@ def _say_steps(steps: Sequence[int]) -> str:
 
 
 def _trace_row(values: Mapping[str, Any]) -> TraceRow:
-    lists = {name: tuple(values[name]) for name in ("token_ids", "rollout_logprobs")}
+    lists = {name: tuple(values[name]) for name in ("token_ids", "rollout_logprobs", "later_versions") if name in values}
     return TraceRow(**{**values, **lists, "reference": json.loads(values["reference"]), "breakdown": dict(values["breakdown"])})
 
 

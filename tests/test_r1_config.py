@@ -52,6 +52,10 @@ def test_rewards_are_an_inline_table_or_single_weights():
         ("rollout.group_size=1", ["'rollout.group_size'", "greater than or equal to 2", "got 1"]),
         ("rollout.temperature=0", ["'rollout.temperature'", "greater than 0", "got 0"]),
         ("learner.dtype=int8", ["'learner.dtype'", "'float32' or 'bfloat16'", "'int8'"]),
+        ("rollout.max_staleness=-1", ["'rollout.max_staleness'", "greater than or equal to 0", "got -1"]),
+        ("rollout.oversampling=0.5", ["'rollout.oversampling'", "greater than or equal to 1"]),
+        ("algorithm.zero_variance=skip", ["'algorithm.zero_variance'", "'keep', 'drop' or 'resample'"]),
+        ("sync.in_flight=true", ["sync.in_flight needs rollout.max_staleness", "set rollout.max_staleness=1"]),
         ("learner.minibatches_per_step=3", ["16 prompts do not divide into 3 mini-batches", "use 15 prompts"]),
         ("task.rewards={}", ["'task.rewards'", "at least 1 item", "got {}"]),
         ('task.rewards={"math_answer"=inf}', ["'task.rewards.math_answer'", "finite number", "inf"]),
@@ -78,6 +82,14 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
     broken.write_text("name = ")
     with pytest.raises(UserError, match="is not valid TOML"):
         load_config(broken)
+
+
+def test_stale_samples_are_corrected_unless_somebody_says_otherwise():
+    assert load_config(QUICKSTART).algorithm.correction == "none"
+    stale = ["rollout.max_staleness=1"]
+    assert load_config(QUICKSTART, stale).algorithm.correction == "token_truncate"
+    assert load_config(QUICKSTART, [*stale, "algorithm=dapo"]).algorithm.correction == "token_truncate"
+    assert load_config(QUICKSTART, [*stale, "algorithm.correction=none"]).algorithm.correction == "none"
 
 
 def test_the_saved_configuration_reads_back_the_same():

@@ -52,6 +52,22 @@ def test_a_row_returns_exactly_as_it_was_written(tmp_path: Path):
     ]
 
 
+def test_changes_of_weights_and_groups_that_were_not_learnt_from_are_kept(tmp_path: Path):
+    group = scored_group(["a"], [0.0], num_tokens=[9])
+    [completion] = group.completions
+    changed = dataclasses.replace(completion, later_versions=((5, 3), (6, 8)))
+    write_traces(tmp_path, 1, [dataclasses.replace(group, completions=(changed,), is_learnt=False)], template="plain")
+    [row] = read_traces(tmp_path, 1)
+    assert (row.is_learnt, row.later_versions) == (False, ((5, 3), (6, 8)))
+
+
+def test_files_from_before_these_columns_are_read(tmp_path: Path):
+    path = write_traces(tmp_path, 1, [scored_group(["a"], [0.0])], template="plain")
+    pq.write_table(pq.read_table(path).drop_columns(["is_learnt", "later_versions"]), path)
+    [row] = read_traces(tmp_path, 1)
+    assert (row.is_learnt, row.later_versions) == (True, ())
+
+
 def test_an_unjudged_completion_keeps_its_error_and_no_reward(tmp_path: Path):
     write_traces(tmp_path, 1, [scored_group(["a", "b"], [None, 0.0], errors=["accuracy: timed out", None])], template="plain")
 
