@@ -46,7 +46,7 @@ def measure(mode: str, seed: int, overrides: list[str]) -> float:
     steps = [event for event in events if event["kind"] == "step"]
     accuracy = [event["metrics"]["accuracy"] for event in events if event["kind"] == "heldout"]
     phases = {name: sum(step["timings_s"][name] for step in steps) for name in steps[0]["timings_s"]}
-    wall_s = sum(phases.values())
+    wall_s = float(sum(phases.values()))
     means = "  ".join(f"{name} {seconds / len(steps):.2f}" for name, seconds in phases.items())
     print(f"{seed:4}  {mode:12}{wall_s:6.1f} s{accuracy[0]:18.3f}{accuracy[-1]:8.3f}   {means}", flush=True)
     return wall_s

@@ -133,6 +133,10 @@ def an_old_version(engine, group):
     return replace(group, completions=tuple(replace(c, policy_version=c.policy_version - 1) for c in group.completions))
 
 
+def given_up(engine, group):
+    return replace(group, completions=(*group.completions[:3], replace(group.completions[3], finish_reason="abort")))
+
+
 def raises(engine, group):
     raise KeyError("x")
 
@@ -140,12 +144,13 @@ def raises(engine, group):
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        (dies, "rollout worker 1, phase sample: the worker died after"),
-        (hangs, "rollout worker 1, phase sample: no answer within the deadline of"),
+        (dies, "rollout worker 1, phase sample, policy version 0: the worker died after"),
+        (hangs, "rollout worker 1, phase sample, policy version 0: no answer within the deadline, for"),
         (out_of_the_vocabulary, "a token id outside the vocabulary of 256"),
         (not_a_number, "a log-probability that is not finite"),
+        (given_up, "the engine gave it up"),
         (an_old_version, r"phase sample: step 1: sampled by policy version \[-1\], wanted 0"),
-        (raises, "rollout worker 1, phase sample: KeyError: 'x'"),
+        (raises, "rollout worker 1, phase sample, policy version 0: KeyError: 'x'"),
     ],
 )
 def test_a_worker_that_fails_is_replaced_and_its_groups_are_sampled_again(make_pool, engines, fault, message):
@@ -181,6 +186,27 @@ def test_a_worker_that_fails_in_a_sync_is_replaced(make_pool, engines):
     assert texts(sample(pool, batch_of(5, version=1, step=2))) == expected(5)
     assert "lm_head computes with other weights; it is replaced, 0 groups are sampled again" in faults.faults[0].text
     assert engines.made[2].policy_version == 1
+
+
+def test_a_worker_that_answers_and_finishes_nothing_is_replaced(make_pool, engines):
+    pool, faults = make_pool(2, "deadline_s=0.3")
+    slow = engines.made[1]
+    slow.step = lambda: []
+    pool._slice_s = 0.01
+    assert texts(sample(pool, batch_of(5))) == expected(5)
+    [one] = faults.faults
+    assert "rollout worker 1, phase sample, policy version 0: no group finished within the deadline, for 0 s" in one.text
+
+
+def test_a_step_of_which_nothing_comes_back_ends_the_run(make_pool, engines):
+    pool, faults = make_pool(1, "deadline_s=0.1")
+    pool._slice_s = 0.01
+    engines.on_start = lambda engine: setattr(engine, "step", lambda: [])
+    engines.made[0].step = lambda: []
+    message = r"step 1, phase sample, policy version 0: no group was finished for 0 s; 0 groups wait, rollout worker 0 has \d; raise"
+    with pytest.raises(RunError, match=message):
+        sample(pool, batch_of(2))
+    assert faults.faults  # it was replaced first
 
 
 def test_weights_that_no_worker_can_load_are_not_the_workers_fault(make_pool, engines):

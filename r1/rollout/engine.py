@@ -161,6 +161,8 @@ def check_group(prompt: Prompt, completions: Sequence[Completion], vocab_size: i
             raise SyncError(
                 f"{where}: {len(completion.token_ids)} tokens with {len(completion.rollout_logprobs)} log-probabilities"
             )
+        if completion.finish_reason == "abort":
+            raise SyncError(f"{where}: the engine gave it up after {len(completion.token_ids)} tokens")
         if not all(0 <= token < vocab_size for token in completion.token_ids):
             raise SyncError(f"{where}: a token id outside the vocabulary of {vocab_size}")
         if not all(math.isfinite(logprob) and logprob <= 1e-3 for logprob in completion.rollout_logprobs):

@@ -33,6 +33,8 @@ MAX_FAILURES_IN_A_ROW = 3
 """Failures of one worker without a group in between after which the run stops: replacing it does not help."""
 MAX_LOSSES_IN_A_ROW = 12
 """The same where it died or hung, which may be the machine's doing and none of its own."""
+STALLED_DEADLINES = 3
+"""A step of which no group comes back for so many times deadline_s ends the run."""
 
 
 @dataclass
@@ -40,6 +42,8 @@ class _Call:
     worker: Worker
     phase: str
     """start, or sample"""
+    about: str
+    """At which version, for messages."""
     since: float
 
 
@@ -79,6 +83,8 @@ class RolloutPool(Sampler):
         self._manifest: WeightManifest | None = None
         self._is_paused = False
         self._num_failures: Counter[str] = Counter()
+        self._last_progress: dict[str, float] = {}
+        """Worker -> when it last finished a group, or got one while it had none; time.monotonic()."""
         self.workers: dict[str, Worker] = {}
         for index in range(resources.count):
             self._start(f"rollout worker {index}")
@@ -105,8 +111,10 @@ class RolloutPool(Sampler):
         """Yield the groups of a submitted batch as they are finished."""
         pending = self._batches[_key(batch)]
         while pending.finished or pending.num_left:
+            start = time.monotonic()
             while not pending.finished:
                 self._pump()
+                self._check_stall(batch, time.monotonic() - start)
             yield pending.finished.popleft()
         del self._batches[_key(batch)]
 
@@ -189,8 +197,9 @@ class RolloutPool(Sampler):
         for name, worker in self.workers.items():
             if name not in busy and (self._scheduler.num_in_hand(name) or self._cancelled.get(name)):
                 requests, cancelled = self._unsent.pop(name, []), self._cancelled.pop(name, [])
-                reference = worker.handle.advance.remote(requests, self._slice_s, cancelled)
-                self._calls[reference] = _Call(worker=worker, phase="sample", since=time.monotonic())
+                if len(requests) == self._scheduler.num_in_hand(name):
+                    self._last_progress[name] = time.monotonic()
+                self._call(worker, "sample", worker.handle.advance.remote(requests, self._slice_s, cancelled))
 
     def _take_in(self, ready: Sequence[Any]) -> None:
         """Handle calls that are finished and those that are overdue."""
@@ -198,7 +207,7 @@ class RolloutPool(Sampler):
             if reference not in self._calls:
                 continue  # of a worker that was replaced a moment ago
             one = self._calls.pop(reference)
-            result = result_of(reference, one.worker, one.phase, "", one.since)
+            result = result_of(reference, one.worker, one.phase, one.about, one.since)
             if isinstance(result, Failure):
                 self._replace(one.worker.name, result.error)
             elif one.phase == "start":
@@ -206,10 +215,16 @@ class RolloutPool(Sampler):
             else:
                 self._receive(one.worker, result)
         for one in list(self._calls.values()):
-            waited_s = time.monotonic() - one.since
-            if waited_s > self._config.deadline_s:
-                here = where(one.worker.name, one.phase, "")
-                self._replace(one.worker.name, WorkerLost(f"{here}: no answer within the deadline of {waited_s:.0f} s"))
+            self._replace_if_late(one.worker.name, one.phase, one.since, "no answer")
+        for name in list(self.workers):
+            if self._scheduler.num_in_hand(name) and name in self._last_progress:
+                self._replace_if_late(name, "sample", self._last_progress[name], "no group finished")
+
+    def _replace_if_late(self, name: str, phase: str, since: float, what: str) -> None:
+        waited_s = time.monotonic() - since
+        if waited_s > self._config.deadline_s:
+            here = where(name, phase, self._about())
+            self._replace(name, WorkerLost(f"{here}: {what} within the deadline, for {waited_s:.0f} s"))
 
     def _receive(self, worker: Worker, finished: Sequence[FinishedGroup]) -> None:
         for one in finished:
@@ -224,6 +239,7 @@ class RolloutPool(Sampler):
                 self._replace(worker.name, SyncError(f"{worker.name}, phase sample: {error}"))
                 return
             self._num_failures[worker.name] = 0
+            self._last_progress[worker.name] = time.monotonic()
             pending = self._batches[self._batch_of.pop(one.ticket)]
             pending.finished.append(one.group)
             pending.num_left -= 1
@@ -255,13 +271,30 @@ class RolloutPool(Sampler):
         kill(self.workers[name])
         self._unsent.pop(name, None)
         self._cancelled.pop(name, None)
+        self._last_progress.pop(name, None)
         num_groups = self._scheduler.remove_worker(name)
         self._faults.add("rollout_worker", f"{error}; it is replaced, {num_groups} groups are sampled again")
         self._start(name)
 
     def _start(self, name: str) -> None:
         self.workers[name] = worker = Worker(name=name, handle=self._spawn())
-        self._calls[worker.handle.ready.remote()] = _Call(worker=worker, phase="start", since=time.monotonic())
+        self._call(worker, "start", worker.handle.ready.remote())
+
+    def _call(self, worker: Worker, phase: str, reference: Any) -> None:
+        self._calls[reference] = _Call(worker=worker, phase=phase, about=self._about(), since=time.monotonic())
+
+    def _about(self) -> str:
+        return f"policy version {self._manifest.policy_version}" if self._manifest else ""
+
+    def _check_stall(self, batch: PromptBatch, waited_s: float) -> None:
+        """Give a step up of which nothing comes back, however often workers are replaced."""
+        if waited_s > STALLED_DEADLINES * self._config.deadline_s:
+            held = [f"{name} has {self._scheduler.num_in_hand(name)}" for name in self.workers]
+            raise RunError(
+                f"step {batch.step}, phase sample, policy version {batch.policy_version}: no group was finished for "
+                f"{waited_s:.0f} s; {self._scheduler.num_waiting} groups wait, {', '.join(held)}; raise deadline_s if that "
+                "is what completions take"
+            )
 
     def _drop_calls(self, name: str) -> None:
         self._calls = {reference: one for reference, one in self._calls.items() if one.worker.name != name}
