@@ -128,6 +128,18 @@ def read_traces(run_dir: str | Path, step: int, split: Split = "train") -> list[
     return sorted(rows, key=lambda row: (row.group_id, row.sample_id))
 
 
+def read_lengths(run_dir: str | Path, step: int, split: Split = "train") -> list[list[int]]:
+    """Return the tokens of each completion, group by group in the order of group_id; reads no text."""
+    import pyarrow.compute as pc
+
+    table = _read_table(run_dir, step, split, ("group_id", "sample_id", "token_ids"))
+    lengths = pc.list_value_length(table["token_ids"]).to_pylist()
+    groups: defaultdict[int, list[int]] = defaultdict(list)
+    for group_id, _, length in sorted(zip(table["group_id"].to_pylist(), table["sample_id"].to_pylist(), lengths, strict=True)):
+        groups[group_id].append(length)
+    return [groups[group_id] for group_id in sorted(groups)]
+
+
 def summarize(run_dir: str | Path, step: int, split: Split = "train") -> TraceSummary:
     """Summarise one step; reads only the columns that it needs, and none of the text."""
     import pyarrow.compute as pc

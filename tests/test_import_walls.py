@@ -37,6 +37,9 @@ LIGHT = [
     "r1.cli.rewards",
     "r1.seeds",
     "r1.step_metrics",
+    "r1.simulate",
+    "r1.simulation",
+    "r1.simulation_plot",
 ]
 
 

@@ -1,3 +1,6 @@
+import random
+from dataclasses import replace
+
 import pytest
 from tiny import prompt_batch
 
@@ -75,3 +78,88 @@ def test_without_a_worker_everything_waits():
     assert scheduler.hand_out() == {}
     with pytest.raises(ValueError, match="capacity must be at least 1, got 0"):
         GroupScheduler(0)
+
+
+class LooksAtEveryWorker:
+    """The scheduler in its plainest form: of the workers with the fewest groups the first that was added."""
+
+    def __init__(self, capacity):
+        self.capacity, self.waiting, self.in_hand = capacity, [], {}
+
+    def submit(self, given):
+        self.waiting += given
+
+    def add_worker(self, name):
+        self.in_hand[name] = {}
+
+    def remove_worker(self, name):
+        lost = self.in_hand.pop(name, {})
+        self.waiting[:0] = lost.values()
+        return len(lost)
+
+    def hand_out(self):
+        given = {}
+        while self.waiting and self.in_hand:
+            name = min(self.in_hand, key=lambda worker: len(self.in_hand[worker]))
+            if len(self.in_hand[name]) >= self.capacity:
+                break
+            request = self.waiting.pop(0)
+            self.in_hand[name][request.ticket] = request
+            given.setdefault(name, []).append(request)
+        return given
+
+    def finish(self, name, ticket):
+        return self.in_hand.get(name, {}).pop(ticket, None)
+
+    def num_in_hand(self, name=None):
+        return sum(len(held) for worker, held in self.in_hand.items() if name in (None, worker))
+
+    @property
+    def num_waiting(self):
+        return len(self.waiting)
+
+    def forget(self):
+        self.waiting = []
+        self.in_hand = {name: {} for name in self.in_hand}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_it_hands_out_as_if_it_looked_at_every_worker(seed):
+    chance = random.Random(seed)
+    names = [f"worker {index}" for index in range(chance.randint(1, 7))]
+    capacity = chance.randint(1, 4)
+    ours, plain = GroupScheduler(capacity), LooksAtEveryWorker(capacity)
+    [template] = requests(1)
+    num_tickets, added, held = 0, set(), []
+    weights = {"submit": 3, "add": 2, "remove": 1, "hand_out": 5, "finish": 9, "forget": 0.2}
+
+    def both(method, *arguments):
+        answers = [getattr(scheduler, method)(*arguments) for scheduler in (ours, plain)]
+        assert answers[0] == answers[1], (method, arguments)
+        if method == "hand_out":
+            assert list(answers[0]) == list(answers[1])  # workers in the same order too
+        return answers[0]
+
+    for _ in range(400):
+        name = chance.choice(names)
+        [what] = chance.choices(list(weights), weights.values())
+        if what == "submit":
+            new = [replace(template, ticket=num_tickets + i) for i in range(chance.randint(1, 5))]
+            num_tickets += len(new)
+            both("submit", new)
+        elif what == "add" and name not in added:
+            added.add(name)
+            both("add_worker", name)
+        elif what == "remove":  # also of workers that are not there
+            added.discard(name)
+            both("remove_worker", name)
+        elif what == "hand_out":
+            given = both("hand_out")
+            held += [(worker, request.ticket) for worker, of_worker in given.items() for request in of_worker]
+        elif what == "finish" and held:  # also of groups that were lost meanwhile
+            both("finish", *held.pop(chance.randrange(len(held))))
+        elif what == "forget":
+            both("forget")
+        both("num_in_hand")
+        both("num_in_hand", name)
+        assert ours.num_waiting == plain.num_waiting
