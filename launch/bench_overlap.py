@@ -1,4 +1,4 @@
-"""Measure what overlap gains on this machine: python -m launch.bench_overlap [--steps 50] [--repeats 1] [section.option=value ...]
+"""Measure what overlap gains on this machine: python -m launch.bench_overlap [--steps 50] [--repeats 1] [--in-flight] ...
 
 The quickstart twice in turn, with one thread for the rollout worker and one for the learner: strict, and with
 rollout.max_staleness=1. The same prompts, the same number of updates. Compares the wall time of the steps, and held-out

@@ -103,6 +103,14 @@ def load_tokenizer(config: RunConfig) -> Any:
             f"option 'model.path': cannot load {path!r} ({_first_line(error)}); "
             "give a folder with Hugging Face files or a hub name"
         ) from error
+    num_heads = getattr(model_config.get_text_config(), "num_attention_heads", None)
+    tensor_parallel_size = config.rollout.tensor_parallel_size
+    if num_heads and num_heads % tensor_parallel_size:
+        sizes = ", ".join(str(size) for size in range(1, num_heads + 1) if num_heads % size == 0)
+        raise UserError(
+            f"rollout.tensor_parallel_size must divide the model's {num_heads} attention heads, got {tensor_parallel_size}; "
+            f"use one of {sizes}"
+        )
     context = getattr(model_config.get_text_config(), "max_position_embeddings", None)
     wanted = config.rollout.max_prompt_tokens + config.rollout.max_completion_tokens
     if context and wanted > context:

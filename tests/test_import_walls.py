@@ -14,7 +14,7 @@ HEAVY = {"torch", "ray", "vllm", "transformers", "peft"}
 # Where the heavy packages may be imported at all, at any level of a file.
 ALLOWED = {
     "ray": ("r1/runtime/",),
-    "vllm": ("r1/rollout/vllm_engine.py", "r1/rollout/vllm_weights.py"),
+    "vllm": ("r1/rollout/vllm_engine.py", "r1/rollout/vllm_parallel.py", "r1/rollout/vllm_weights.py"),
     "peft": ("r1/lora.py",),
 }
 # These may not import any heavy package when they are imported themselves.

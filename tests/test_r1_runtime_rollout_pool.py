@@ -4,91 +4,13 @@ import math
 import re
 from dataclasses import replace
 
-import fake_ray
 import pytest
-from fake_ray import Dead, FakeHandle, Late
-from tiny import prompt_batch, tiny_config
+from fake_pool import an_old_version, batch_of, dies, expected, manifest, sample, texts
+from fake_ray import Dead, Late
 
 from r1.errors import RunError, SyncError
-from r1.faults import FaultLog
-from r1.rollout.scripted_engine import ScriptedEngine
-from r1.runtime import rollout_pool, rollout_worker
-from r1.runtime.cluster import Resources
-from r1.runtime.rollout_pool import MAX_FAILURES_IN_A_ROW, MAX_LOSSES_IN_A_ROW, RolloutPool
-from r1.types import WeightManifest
-
-
-class Engines:
-    """Makes the workers' engines, and remembers them by the order in which they were started."""
-
-    def __init__(self):
-        self.made = []
-        self.spoil = lambda engine, group: group
-        """What happens to a group before it leaves an engine."""
-        self.on_start = lambda engine: None
-
-    def __call__(self, options):
-        engine = ScriptedEngine(lambda text, sample_id: f"{text} {sample_id}")
-        engine.number = len(self.made)
-        self.made.append(engine)
-        self.on_start(engine)
-        sample_group = engine.sample_group
-        engine.sample_group = lambda request: self.spoil(engine, sample_group(request))
-        return engine
-
-
-@pytest.fixture
-def engines():
-    return Engines()
-
-
-@pytest.fixture
-def make_pool(monkeypatch, engines):
-    monkeypatch.setattr(rollout_pool.ray, "wait", fake_ray.wait)
-    monkeypatch.setattr(rollout_pool.ray, "get", fake_ray.get)
-    monkeypatch.setattr(rollout_pool, "kill", lambda worker: None)
-    monkeypatch.setattr(rollout_worker, "load_engine_class", lambda name: engines)
-
-    class Starting:
-        """An actor whose engine is made when it is first asked, in its own process."""
-
-        def __getattr__(self, name):
-            if "_worker" not in self.__dict__:
-                self._worker = rollout_worker.RolloutWorker("", None)
-            return getattr(self._worker, name)
-
-    monkeypatch.setattr(rollout_pool, "rollout_actor", lambda config, resources: lambda: FakeHandle(Starting()))
-
-    def make(num_workers=2, *overrides):
-        faults = FaultLog()
-        config = tiny_config("rollout.group_size=4", "rollout.max_num_seqs=8", *overrides)
-        pool = RolloutPool(config, Resources(num_cpus=1, count=num_workers), faults)
-        pool.wait_until_ready()
-        pool.load_weights(manifest(0))
-        return pool, faults
-
-    return make
-
-
-def manifest(version):
-    return WeightManifest(policy_version=version, path="", num_bytes=0, tensors=())
-
-
-def batch_of(count, version=0, step=1):
-    return prompt_batch([f"{i}+1=" for i in range(count)], policy_version=version, step=step)
-
-
-def sample(pool, batch):
-    pool.submit(batch)
-    return sorted(pool.collect(batch), key=lambda group: group.prompt.group_id)
-
-
-def texts(groups):
-    return [[completion.text for completion in group.completions] for group in groups]
-
-
-def expected(count):
-    return [[f"{i}+1= {sample_id}" for sample_id in range(4)] for i in range(count)]
+from r1.runtime import rollout_pool
+from r1.runtime.rollout_pool import MAX_FAILURES_IN_A_ROW, MAX_LOSSES_IN_A_ROW
 
 
 def test_every_group_comes_back_once_whatever_the_number_of_workers(make_pool, engines):
@@ -112,10 +34,6 @@ def test_weights_are_loaded_by_all_and_none_samples_with_old_ones(make_pool, eng
     assert {c.policy_version for group in pool.collect(batch_of(3, step=2)) for c in group.completions} == {1}
 
 
-def dies(engine, group):
-    raise Dead
-
-
 def hangs(engine, group):
     raise Late
 
@@ -127,10 +45,6 @@ def out_of_the_vocabulary(engine, group):
 def not_a_number(engine, group):
     first = replace(group.completions[0], rollout_logprobs=(math.nan,) * len(group.completions[0].token_ids))
     return replace(group, completions=(first, *group.completions[1:]))
-
-
-def an_old_version(engine, group):
-    return replace(group, completions=tuple(replace(c, policy_version=c.policy_version - 1) for c in group.completions))
 
 
 def given_up(engine, group):
@@ -234,78 +148,3 @@ def test_what_was_dropped_does_not_come_back(make_pool, engines):
     assert "rollout worker 1, phase abort: the worker died" in faults.faults[0].text
     assert texts(sample(pool, batch_of(3))) == expected(3)
     assert sum(engine.num_unfinished for engine in engines.made) == 0
-
-
-def ahead(count, step, version):
-    """A batch of a step that is begun ahead: its samples may be one version old."""
-    return replace(batch_of(count, version=version, step=step), max_staleness=1)
-
-
-def versions_of(groups):
-    return sorted(c.policy_version for group in groups for c in group.completions[:1])
-
-
-def test_groups_in_hand_go_on_with_new_weights_when_they_are_loaded_in_flight(make_pool, engines):
-    pool, faults = make_pool(1, "rollout.max_staleness=1", "sync.in_flight=true")
-    pool.submit(ahead(4, step=2, version=1))  # two at a time
-    pool.pause()
-    # The call that was under way has ended with the first group; the second stays in hand, the others wait.
-    assert engines.made[0].calls.count("sample_group") == 1
-    assert engines.made[0].num_unfinished == 1
-    pool.load_weights(manifest(1))
-    groups = list(pool.collect(ahead(4, step=2, version=1)))
-    assert versions_of(groups) == [0, 1, 1, 1]
-    assert faults.faults == []
-
-
-def test_without_in_flight_updates_what_is_in_hand_is_finished_first(make_pool, engines):
-    pool, _ = make_pool(1, "rollout.max_staleness=1")
-    pool.submit(ahead(4, step=2, version=1))
-    pool.pause()
-    assert engines.made[0].calls.count("sample_group") == 2
-    pool.load_weights(manifest(1))
-    assert versions_of(pool.collect(ahead(4, step=2, version=1))) == [0, 0, 1, 1]
-
-
-def test_samples_older_than_allowed_are_sampled_again(make_pool, engines):
-    pool, faults = make_pool(1, "rollout.max_staleness=1")
-    engines.spoil = lambda engine, group: an_old_version(engine, group) if engine.number == 0 else group
-    pool.submit(ahead(1, step=2, version=1))  # the engine holds 0, and says -1
-    assert versions_of(pool.collect(ahead(1, step=2, version=1))) == [0]
-    assert "step 2: sampled by policy version [-1], wanted 1" in faults.faults[0].text
-
-
-def test_what_is_cut_off_is_dropped_wherever_it_is(make_pool, engines):
-    pool, faults = make_pool(1)
-    batch = batch_of(6)
-    pool.submit(batch)  # two in hand, four wait
-    collected = pool.collect(batch)
-    assert next(collected).prompt.group_id == 0
-    pool.cut_off(batch)
-    # The engine hears of it with its next call, and only then begins what comes next.
-    assert texts(sample(pool, batch_of(2, step=2))) == expected(2)
-    assert engines.made[0].calls.count("sample_group") <= 2 + 2
-    assert engines.made[0].num_unfinished == 0
-    assert faults.faults == []
-
-
-def test_every_group_is_announced_as_soon_as_it_is_there(make_pool):
-    pool, _ = make_pool(2)
-    announced = []
-    pool.on_group = announced.append
-    pool.submit(batch_of(3))
-    pool.pause()
-    assert len(announced) == 3
-    assert list(pool.collect(batch_of(3))) == announced
-
-
-def test_an_earlier_step_goes_before_those_begun_ahead(make_pool, engines):
-    pool, _ = make_pool(1, "rollout.max_staleness=2")
-    order = []
-    pool.on_group = lambda group: order.append(group.completions[0].text)
-    pool.submit(replace(batch_of(4, version=2, step=3), max_staleness=2))  # two go to the worker at once
-    later = replace(prompt_batch(["9+9="], policy_version=1, step=2), max_staleness=2, round=1)
-    pool.submit(later)
-    list(pool.collect(later))
-    # Behind the two that were in hand, before the two that waited.
-    assert order == ["0+1= 0", "1+1= 0", "9+9= 0"]

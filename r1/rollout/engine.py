@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 from r1.errors import SyncError, UserError
 from r1.types import Completion, FinishedGroup, GroupRequest, Prompt, PromptBatch, RolloutGroup, WeightManifest
@@ -23,9 +23,15 @@ class EngineOptions:
     temperature: float
     max_num_seqs: int
     kv_cache_bytes: int
-    """On a CPU; a GPU engine takes `gpu_share` of the device's memory."""
-    gpu_share: float = 1.0
-    """Below 1 when the learner lives on the same GPU."""
+    """On a CPU; a GPU engine takes a share of the device's memory."""
+    tensor_parallel_size: int = 1
+    """Processes that share the weights, a GPU each."""
+    colocated: bool = False
+    """Whether the learner lives on the same GPU: the engine then sleeps while it works."""
+
+
+SleepingPart = Literal["weights", "kv_cache"]
+"""What an engine wakes up apart: weights first, so that they can be loaded before the cache takes the rest of the memory."""
 
 
 class RolloutEngine(Protocol):
@@ -51,6 +57,14 @@ class RolloutEngine(Protocol):
 
     def abort(self, tickets: Collection[int] | None = None) -> None:
         """Drop unfinished groups: these, or all of them. Tickets that are finished or unknown are no error."""
+        ...
+
+    def sleep(self) -> None:
+        """Give the device's memory back, weights included; nothing may be unfinished. Again while asleep: nothing happens."""
+        ...
+
+    def wake_up(self, part: SleepingPart) -> None:
+        """Take a part of the memory again, with anything in it: weights must be loaded. Nothing happens while awake."""
         ...
 
     def receive_weights(self, manifest: WeightManifest, *, verify: bool) -> None:
@@ -99,6 +113,12 @@ class WholeGroups:
 
     def abort(self, tickets: Collection[int] | None = None) -> None:
         self._waiting = deque(one for one in self._waiting if tickets is not None and one.ticket not in tickets)
+
+    def sleep(self) -> None:
+        """Keeps its memory."""
+
+    def wake_up(self, part: SleepingPart) -> None:
+        """Was never asleep."""
 
 
 def generate(engine: RolloutEngine, batch: PromptBatch) -> list[RolloutGroup]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from r1.rollout.engine import WholeGroups
+from r1.rollout.engine import SleepingPart, WholeGroups
 from r1.types import Completion, GroupRequest, RolloutGroup, WeightManifest
 
 
@@ -13,7 +13,7 @@ class ScriptedEngine(WholeGroups):
         super().__init__()
         self.vocab_size = 256
         self.calls: list[str] = []
-        """Method names in the order of the calls."""
+        """Method names in the order of the calls, that of `wake_up` with its part."""
         self._script = script
         self._manifest: WeightManifest | None = None
 
@@ -23,6 +23,12 @@ class ScriptedEngine(WholeGroups):
         texts = [self._script(prompt.text, sample_id) for sample_id in range(request.group_size)]
         completions = tuple(self._completion(prompt.group_id, sample_id, text) for sample_id, text in enumerate(texts))
         return RolloutGroup(prompt=prompt, completions=completions)
+
+    def sleep(self) -> None:
+        self.calls.append("sleep")
+
+    def wake_up(self, part: SleepingPart) -> None:
+        self.calls.append(f"wake_up {part}")
 
     def receive_weights(self, manifest: WeightManifest, *, verify: bool) -> None:
         self.calls.append("receive_weights")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer, DynamicCache
 
-from r1.errors import SyncError
+from r1.errors import SyncError, UserError
 from r1.policy_model import load_model
 from r1.rollout.engine import EngineOptions, WholeGroups
 from r1.rollout.tokens import eos_token_ids, text_of
@@ -23,6 +23,11 @@ class TransformersEngine(WholeGroups):
 
     def __init__(self, options: EngineOptions) -> None:
         super().__init__()
+        if options.tensor_parallel_size > 1:
+            raise UserError(
+                "option 'rollout.tensor_parallel_size': the transformers engine is one process, got "
+                f"{options.tensor_parallel_size}; set it to 1, or take rollout.engine=r1.rollout.vllm_engine:VllmEngine"
+            )
         self._options = options
         self._tokenizer = AutoTokenizer.from_pretrained(options.model_path)
         self._eos_token_ids = eos_token_ids(options.model_path, self._tokenizer)

@@ -1,7 +1,8 @@
-"""The vLLM engine: with `r1.rollout.vllm_weights`, the only file that imports vllm.
+"""The vLLM engine: with its neighbours `r1.rollout.vllm_*`, the only file that imports vllm.
 
 vLLM runs inside this process (no engine subprocess), so a rollout worker is one process to place, kill and
-clean up. Weights come in through vLLM's weight-transfer API with our own shared-memory backend.
+clean up; with tensor parallelism it has children that compute, and die with it. Weights come in through vLLM's
+weight-transfer API with our own shared-memory backend.
 """
 
 import os
@@ -28,14 +29,18 @@ from vllm.outputs import CompletionOutput
 from vllm.sampling_params import RequestOutputKind
 
 from r1.errors import SyncError
-from r1.rollout.engine import EngineOptions, check_version
+from r1.rollout.engine import EngineOptions, SleepingPart, check_version
 from r1.rollout.tokens import eos_token_ids, text_of
+from r1.rollout.vllm_parallel import end_with_parent, parallel_options
 from r1.rollout.vllm_weights import ShmWeightTransfer, WorkerExtension
 from r1.seeds import sample_seed
 from r1.types import Completion, FinishedGroup, GroupRequest, RolloutGroup, WeightManifest
 
 BLOCK_SIZE = 32
 """Tokens per key-value block. The default of 128 never shares a prefix between short prompts."""
+GPU_SHARE, COLOCATED_GPU_SHARE = 0.9, 0.5
+"""Of a GPU's memory, for weights and cache. Beside a learner half: what it keeps while the engine is awake (float32 weights and
+two moments, 12 bytes a parameter, and what is published) must find room in the rest, and an engine only notices at its start."""
 
 
 class VllmEngine:
@@ -50,6 +55,7 @@ class VllmEngine:
         self.vocab_size = config.vocab_size
         self._manifest: WeightManifest | None = None
         self._unfinished: dict[int, _Unfinished] = {}
+        self._asleep: set[SleepingPart] = set()
         max_model_len = options.max_prompt_tokens + options.max_completion_tokens
         self._llm = LLM(
             model=options.model_path,
@@ -64,6 +70,7 @@ class VllmEngine:
             enable_chunked_prefill=False,
             max_num_batched_tokens=max(max_model_len, 8192),
             **_memory_options(options),
+            **parallel_options(options),
             **_kernel_options(config),
             # The default returns log-probabilities at temperature 1, whatever the sampling temperature is.
             logprobs_mode="processed_logprobs",
@@ -72,6 +79,8 @@ class VllmEngine:
             disable_log_stats=True,
         )
         self._llm.llm_engine.set_weight_version("0")
+        if options.tensor_parallel_size > 1:
+            self._llm.collective_rpc(end_with_parent)
 
     def add(self, request: GroupRequest) -> None:
         """Every sample is a request of its own, with its own seed."""
@@ -115,6 +124,22 @@ class VllmEngine:
         self._llm.llm_engine.abort_request(running)
         for ticket in dropped:
             del self._unfinished[ticket]
+
+    def sleep(self) -> None:
+        """On a GPU only; a CPU's memory is large enough for both.
+
+        Level 2 drops the weights: whatever the learner does meanwhile, also when it fails, a sync brings others before the
+        next token. Level 1 would copy them to the CPU and back.
+        """
+        assert not self._unfinished, "the pool lets everything be finished first"
+        if self._options.colocated and torch.cuda.is_available() and not self._asleep:
+            self._llm.sleep(level=2)
+            self._asleep = {"weights", "kv_cache"}
+
+    def wake_up(self, part: SleepingPart) -> None:
+        if part in self._asleep:
+            self._llm.wake_up(tags=[part])
+            self._asleep.discard(part)
 
     def receive_weights(self, manifest: WeightManifest, *, verify: bool) -> None:
         self._manifest = manifest
@@ -185,7 +210,9 @@ class _Unfinished:
 
 def _memory_options(options: EngineOptions) -> dict[str, Any]:
     if torch.cuda.is_available():
-        return {"gpu_memory_utilization": 0.9 * options.gpu_share}
+        if options.colocated:
+            return {"gpu_memory_utilization": COLOCATED_GPU_SHARE, "enable_sleep_mode": True}
+        return {"gpu_memory_utilization": GPU_SHARE}
     return {"kv_cache_memory_bytes": options.kv_cache_bytes}
 
 

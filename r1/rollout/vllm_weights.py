@@ -17,6 +17,7 @@ from vllm.model_executor.layers.fused_moe.experts.cpu_moe import CPUUnquantizedE
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
+from r1.rollout.vllm_parallel import held_share
 from r1.shm_weights import read_tensors
 from r1.types import WeightManifest
 
@@ -142,8 +143,11 @@ class WorkerExtension:
         exactly (one product with 1.0, all others 0). Bits and not a tolerance, since an update may move a bf16 weight by
         one unit in the last place. 16 columns are compared; an optimizer step changes some bit in them.
 
-        Says nothing of biases, of experts on a GPU, and of weights whose names differ from the published ones: those rest on
-        the checksums and on vLLM's own count of what it loaded.
+        Of a layer that several processes share, each compares what it holds.
+
+        Says nothing of biases, of experts on a GPU or shared by several processes, of shared layers of an unknown kind
+        (`held_share`), and of weights whose names differ from the published ones: those rest on the checksums and on vLLM's
+        own count of what it loaded.
         """
         model: torch.nn.Module = self.model_runner.model  # type: ignore[attr-defined]
         published = dict(read_tensors(manifest, verify=False))
@@ -157,7 +161,9 @@ class WorkerExtension:
             weight = getattr(layer, "weight", None)
             if not parts or weight is None:
                 continue
-            wanted = torch.cat(parts)
+            wanted = held_share(layer, parts)
+            if wanted is None:
+                continue
             if hasattr(layer, "cpu_linear"):
                 columns = torch.linspace(0, wanted.shape[1] - 1, 16).long()
                 probes = torch.nn.functional.one_hot(columns, wanted.shape[1]).to(wanted)
@@ -167,7 +173,9 @@ class WorkerExtension:
             # An embedding is padded to a multiple of 64 rows.
             if not torch.equal(held[: len(wanted)], wanted):
                 stale.append(name)
-        stale += [name for name, layer, kernel in _packed_experts(model) if not _experts_hold(name, layer, kernel, published)]
+        if self.parallel_config.tensor_parallel_size == 1:  # type: ignore[attr-defined]
+            experts = _packed_experts(model)
+            stale += [name for name, layer, kernel in experts if not _experts_hold(name, layer, kernel, published)]
         return stale
 
 

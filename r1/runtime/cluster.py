@@ -1,4 +1,4 @@
-"""Ray itself: connect, compare what is wanted with what there is, and leave nothing behind."""
+"""Ray itself: connect, say what an actor asks for, and leave nothing behind."""
 
 import contextlib
 import logging
@@ -8,22 +8,44 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from r1.config import RunConfig
 from r1.errors import UserError
 from r1.runtime.calls import Worker
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Resources:
-    """What one actor asks Ray for."""
+    """What one kind of actor asks Ray for."""
 
     num_cpus: float
     num_gpus: float = 0.0
     count: int = 1
     """How many of these actors there are."""
+    colocated: bool = False
+    """Whether they share their devices with the other kind, and take turns."""
+    bundles: tuple[int, ...] = ()
+    """[count] the bundle of each; empty: wherever Ray likes."""
+    devices: tuple[str, ...] = ()
+    """[count] CUDA_VISIBLE_DEVICES of each, where they are shared; empty: Ray sets it."""
+    group: Any = None
+    """The placement group that the bundles are of."""
+
+    def options(self, index: int, num_threads: int) -> dict[str, Any]:
+        """Ray's options for one of the actors."""
+        variables = environment(num_threads)
+        if self.devices:
+            # Ray leaves the variable alone in an actor that asks for no GPU.
+            variables["env_vars"]["CUDA_VISIBLE_DEVICES"] = self.devices[index]
+        options = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus, "runtime_env": variables}
+        if self.group is not None:
+            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(
+                placement_group=self.group, placement_group_bundle_index=self.bundles[index]
+            )
+        return options
 
 
 @contextmanager
@@ -53,36 +75,6 @@ def connected(num_cpus: int = 2) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-def plan_resources(config: RunConfig) -> dict[str, Resources]:
-    """What each kind of worker asks for. GPUs are used when the cluster has any; with one they share it."""
-    num_gpus = ray.cluster_resources().get("GPU", 0.0)
-    share = 1.0 if num_gpus >= 2 else 0.45 if num_gpus else 0.0
-    return {
-        "rollout worker": Resources(num_cpus=1, num_gpus=share, count=config.rollout.num_workers),
-        "learner": Resources(num_cpus=1, num_gpus=share, count=config.learner.num_ranks),
-        # Its children do the work; asking for no CPU lets a two-core machine run everything.
-        "reward pool": Resources(num_cpus=0),
-    }
-
-
-def preflight(plan: dict[str, Resources]) -> str:
-    """Refuse at once what would stay pending for ever; returns a line of what is wanted and what there is."""
-    available = ray.cluster_resources()
-    wanted = {
-        "CPU": {name: resources.num_cpus * resources.count for name, resources in plan.items()},
-        "GPU": {name: resources.num_gpus * resources.count for name, resources in plan.items()},
-    }
-    for kind, per_worker in wanted.items():
-        if sum(per_worker.values()) > available.get(kind, 0.0):
-            raise UserError(
-                f"the Ray cluster has {available.get(kind, 0.0):g} {kind}, this run wants {sum(per_worker.values()):g} "
-                f"({', '.join(f'{name} {amount:g}' for name, amount in per_worker.items())}); start Ray with more"
-            )
-    return ", ".join(
-        f"{sum(w.values()):g} of {available.get(kind, 0.0):g} {kind}" for kind, w in wanted.items() if sum(w.values())
-    )
 
 
 def environment(num_threads: int) -> dict[str, dict[str, str]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 
 from r1.batching import TrainBatch
 from r1.checkpoint import begin_checkpoint, finish_checkpoint, latest_checkpoint, remove_old_checkpoints
@@ -20,7 +21,7 @@ from r1.learner import Learner
 from r1.metrics import heldout_accuracy
 from r1.protocols import PolicyLearner
 from r1.runtime.calls import Background, Worker, call
-from r1.runtime.cluster import Resources, environment, kill
+from r1.runtime.cluster import Resources, kill
 from r1.types import Progress, WeightManifest
 
 MAX_RESTARTS = 10
@@ -49,6 +50,10 @@ class LearnerWorker:
     def publish_weights(self) -> WeightManifest | None:
         return self._learner.publish_weights()
 
+    def give_memory_back(self) -> None:
+        """What torch keeps for the next update of a GPU's memory is what the engines beside it need now."""
+        torch.cuda.empty_cache()
+
     def start_save(self, folder: Path) -> None:
         self._learner.start_save(folder)
 
@@ -74,9 +79,8 @@ class LearnerGroup(PolicyLearner):
         """beside: what goes on while the ranks update, e.g. sampling."""
         self._beside = beside
         self._faults = faults
-        self._actor = ray.remote(
-            num_cpus=resources.num_cpus, num_gpus=resources.num_gpus, runtime_env=environment(config.learner.num_threads)
-        )(LearnerWorker)
+        self._resources = resources
+        self._actor = ray.remote(LearnerWorker)
         self._config = config
         self._run_dir = run_dir
         self._publish_path = Path(publish_path)
@@ -88,7 +92,11 @@ class LearnerGroup(PolicyLearner):
     def _spawn(self) -> None:
         num_ranks = self._config.learner.num_ranks
         names = ["learner"] if num_ranks == 1 else [f"learner rank {rank}" for rank in range(num_ranks)]
-        self.workers = [Worker(name=name, handle=self._actor.remote()) for name in names]
+        num_threads = self._config.learner.num_threads
+        self.workers = [
+            Worker(name=name, handle=self._actor.options(**self._resources.options(rank, num_threads)).remote())
+            for rank, name in enumerate(names)
+        ]
 
     def wait_until_ready(self) -> None:
         """Block until the model is loaded on all ranks."""
@@ -142,6 +150,8 @@ class LearnerGroup(PolicyLearner):
     def publish_weights(self) -> WeightManifest:
         self._finish_save(wait=False)
         manifest: WeightManifest = self._call("publish_weights", phase="publish", about=f"policy version {self._policy_version}")
+        if self._resources.colocated:
+            self._call("give_memory_back", phase="publish", about=f"policy version {self._policy_version}")
         return manifest
 
     def save(self, progress: Progress) -> None:

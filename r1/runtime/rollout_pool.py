@@ -86,13 +86,21 @@ class RolloutPool(Sampler):
         self._last_progress: dict[str, float] = {}
         """Worker -> when it last finished a group, or got one while it had none; time.monotonic()."""
         self.workers: dict[str, Worker] = {}
-        for index in range(resources.count):
-            self._start(f"rollout worker {index}")
+        self._index = {f"rollout worker {index}": index for index in range(resources.count)}
+        self._takes_turns = resources.colocated
+        self._is_asleep = self._takes_turns
+        """Whether the devices are the learner's now, which has loaded its model before the first engine starts."""
+        self._absent = list(self._index)
+        """Who is to be started when the devices are free."""
+        if not self._is_asleep:
+            self._start_absent()
 
     # What the loop calls.
 
     def wait_until_ready(self) -> None:
         """Block until every engine is up; an engine that does not start ends the run here."""
+        self._is_asleep = False
+        self._start_absent()
         while self._num_starting():
             self._pump()
 
@@ -133,10 +141,17 @@ class RolloutPool(Sampler):
         """Hand nothing out any more and let what is in hand be finished, with the old weights.
 
         With `sync.in_flight` it stays in hand, and goes on with the new ones: only the calls that are under way are awaited.
+        Engines that share the learner's devices then sleep until the next weights; one that is just starting is waited for,
+        so that none comes up while the learner has the memory.
         """
         self._is_paused = True
         while self._is_sampling() if self._in_flight else self._scheduler.num_in_hand():
             self._pump()
+        while self._takes_turns and self._num_starting():
+            self._pump()
+        if self._takes_turns and not self._is_asleep:
+            self._is_asleep = True
+            self._call_ready("sleep")
 
     def load_weights(self, manifest: WeightManifest) -> None:
         """Bring every worker to the published version and go on; returns when all have proved it.
@@ -145,12 +160,14 @@ class RolloutPool(Sampler):
         fault is not theirs, and the run ends.
         """
         self._manifest = manifest
-        ready = [worker for worker in self.workers.values() if not self._is_starting(worker)]
+        ready = self._ready()
         failed = self._sync(ready, manifest)
         if ready and len(failed) == len(ready) and all(isinstance(error, SyncError) for error in failed.values()):
             raise next(iter(failed.values()))
+        self._is_asleep = False
         for name, error in failed.items():
             self._replace(name, error)
+        self._start_absent()
         while self._num_starting() == len(self.workers):
             self._pump()
         self._is_paused = False
@@ -164,11 +181,7 @@ class RolloutPool(Sampler):
         self._unsent.clear()
         self._cancelled.clear()
         # A call that is under way ends by itself; what it returns belongs to no batch.
-        ready = [worker for worker in self.workers.values() if not self._is_starting(worker)]
-        results = call_each(ready, "abort", phase="abort", deadline_s=self._config.deadline_s)
-        for worker, result in zip(ready, results, strict=True):
-            if isinstance(result, Failure):
-                self._replace(worker.name, result.error)
+        self._call_ready("abort")
 
     # While the driver waits for something else: r1.runtime.calls.Background.
 
@@ -255,12 +268,23 @@ class RolloutPool(Sampler):
                 return
         self._scheduler.add_worker(worker.name)
 
+    def _call_ready(self, method: str) -> None:
+        """Call a method on all workers that are up, and replace those where it fails."""
+        ready = self._ready()
+        results = call_each(ready, method, phase=method, deadline_s=self._config.deadline_s)
+        for worker, result in zip(ready, results, strict=True):
+            if isinstance(result, Failure):
+                self._replace(worker.name, result.error)
+
     def _sync(self, workers: Sequence[Worker], manifest: WeightManifest) -> dict[str, RunError | UserError]:
         verify = self._config.sync.verify == "on"
-        return sync_weights(workers, manifest, verify=verify, deadline_s=self._config.deadline_s)
+        return sync_weights(workers, manifest, verify=verify, deadline_s=self._config.deadline_s, wake=self._takes_turns)
 
     def _replace(self, name: str, error: RunError | UserError) -> None:
-        """Kill a worker, put its groups back in front of those that wait, and start another in its place."""
+        """Kill a worker, put its groups back in front of those that wait, and start another in its place.
+
+        While the engines sleep, the other one is started with the next weights.
+        """
         if self._manifest is None:
             raise error  # at the start: another one would fail in the same way
         self._num_failures[name] += 1
@@ -274,11 +298,15 @@ class RolloutPool(Sampler):
         self._last_progress.pop(name, None)
         num_groups = self._scheduler.remove_worker(name)
         self._faults.add("rollout_worker", f"{error}; it is replaced, {num_groups} groups are sampled again")
-        self._start(name)
+        self._absent.append(name)
+        if not self._is_asleep:
+            self._start_absent()
 
-    def _start(self, name: str) -> None:
-        self.workers[name] = worker = Worker(name=name, handle=self._spawn())
-        self._call(worker, "start", worker.handle.ready.remote())
+    def _start_absent(self) -> None:
+        for name in self._absent:
+            self.workers[name] = worker = Worker(name=name, handle=self._spawn(self._index[name]))
+            self._call(worker, "start", worker.handle.ready.remote())
+        self._absent.clear()
 
     def _call(self, worker: Worker, phase: str, reference: Any) -> None:
         self._calls[reference] = _Call(worker=worker, phase=phase, about=self._about(), since=time.monotonic())
@@ -298,6 +326,10 @@ class RolloutPool(Sampler):
 
     def _drop_calls(self, name: str) -> None:
         self._calls = {reference: one for reference, one in self._calls.items() if one.worker.name != name}
+
+    def _ready(self) -> list[Worker]:
+        """The workers that are up."""
+        return [w for w in self.workers.values() if w.name not in self._absent and not self._is_starting(w)]
 
     def _is_starting(self, worker: Worker) -> bool:
         return any(one.phase == "start" and one.worker.name == worker.name for one in self._calls.values())

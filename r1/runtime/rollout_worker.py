@@ -9,8 +9,8 @@ from typing import Any
 import ray
 
 from r1.config import RunConfig
-from r1.rollout.engine import EngineOptions, check_group, load_engine_class
-from r1.runtime.cluster import Resources, environment
+from r1.rollout.engine import EngineOptions, SleepingPart, check_group, load_engine_class
+from r1.runtime.cluster import Resources
 from r1.types import FinishedGroup, GroupRequest, WeightManifest
 
 
@@ -46,6 +46,12 @@ class RolloutWorker:
     def abort(self) -> None:
         self._engine.abort()
 
+    def sleep(self) -> None:
+        self._engine.sleep()
+
+    def wake_up(self, part: SleepingPart) -> None:
+        self._engine.wake_up(part)
+
     def receive_weights(self, manifest: WeightManifest, verify: bool) -> None:
         self._engine.receive_weights(manifest, verify=verify)
 
@@ -61,8 +67,8 @@ class RolloutWorker:
         self._engine.verify_weights()
 
 
-def rollout_actor(config: RunConfig, resources: Resources) -> Callable[[], Any]:
-    """Return a function that starts one more rollout worker and gives its handle."""
+def rollout_actor(config: RunConfig, resources: Resources) -> Callable[[int], Any]:
+    """Return a function that starts the rollout worker of an index, in its place, and gives its handle."""
     rollout = config.rollout
     options = EngineOptions(
         model_path=config.model.path,
@@ -72,9 +78,8 @@ def rollout_actor(config: RunConfig, resources: Resources) -> Callable[[], Any]:
         temperature=rollout.temperature,
         max_num_seqs=rollout.max_num_seqs,
         kv_cache_bytes=int(rollout.kv_cache_gib * 2**30),
-        gpu_share=resources.num_gpus or 1.0,
+        tensor_parallel_size=rollout.tensor_parallel_size,
+        colocated=resources.colocated,
     )
-    actor = ray.remote(
-        num_cpus=resources.num_cpus, num_gpus=resources.num_gpus, runtime_env=environment(rollout.num_threads)
-    )(RolloutWorker)
-    return lambda: actor.remote(rollout.engine, options)
+    actor = ray.remote(RolloutWorker)
+    return lambda index: actor.options(**resources.options(index, rollout.num_threads)).remote(rollout.engine, options)

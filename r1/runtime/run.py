@@ -19,8 +19,9 @@ from r1.loop import Observer, Trainer, train
 from r1.metrics import MetricsLogger, read_metrics, truncate_metrics
 from r1.preflight import Prepared, prepare
 from r1.run_folder import changed_options, evaluated_steps, find_checkpoint, make_run_folder, removed_if_empty
-from r1.runtime.cluster import connected, plan_resources, preflight
+from r1.runtime.cluster import Resources, connected
 from r1.runtime.learner_group import LearnerGroup
+from r1.runtime.placement import placed
 from r1.runtime.reward_pool import RayScorer
 from r1.runtime.rollout_pool import RolloutPool
 from r1.shm_weights import new_buffer_path
@@ -48,18 +49,22 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
             console.print(f"changed since the checkpoint: {change}", highlight=False, markup=False)
     # In this order: the shared file is removed once Ray has ended the learner that writes it, and Ctrl-C is set up
     # after ray.init, which installs a SIGTERM handler of its own.
-    num_cpus = config.rollout.num_workers + config.learner.num_ranks
-    with removed_if_empty(run_dir), contextlib.ExitStack() as cleanup, connected(num_cpus), _interruptible():
-        plan = plan_resources(config)
-        console.print(f"Ray: {preflight(plan)}", highlight=False, markup=False)
+    num_cpus = config.rollout.num_workers * config.rollout.tensor_parallel_size + config.learner.num_ranks
+    with (
+        removed_if_empty(run_dir),
+        contextlib.ExitStack() as cleanup,
+        connected(num_cpus),
+        _interruptible(),
+        placed(config, lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True)) as placement,
+    ):
         start = time.perf_counter()
         faults = FaultLog(lambda text: console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True))
-        sampler = RolloutPool(config, plan["rollout worker"], faults)
-        learner = LearnerGroup(config, plan["learner"], run_dir, new_buffer_path(), faults, beside=sampler)
+        sampler = RolloutPool(config, placement.rollout, faults)
+        learner = LearnerGroup(config, placement.learner, run_dir, new_buffer_path(), faults, beside=sampler)
         cleanup.callback(learner.close)
-        scorer = RayScorer(
-            config, prepared.task.rewards, prepared.task.correctness, plan["reward pool"], faults, beside=sampler
-        )
+        # Its children do the work; asking for no CPU lets a two-core machine run everything.
+        resources = Resources(num_cpus=0)
+        scorer = RayScorer(config, prepared.task.rewards, prepared.task.correctness, resources, faults, beside=sampler)
         sampler.on_group = scorer.submit
         num_workers = config.rollout.num_workers
         console.print(f"starting {num_workers} rollout worker(s), the learner and the reward pool ...", highlight=False)
