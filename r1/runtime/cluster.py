@@ -95,9 +95,9 @@ def environment(num_threads: int) -> dict[str, dict[str, str]]:
 
 
 def kill(worker: Worker) -> None:
-    """End an actor's process, whatever state it is in."""
+    """End an actor's process, whatever state it is in; on another node Ray does it, after 5 s where it is stopped."""
     ray.kill(worker.handle)
     if worker.pid is not None and worker.host == socket.gethostname():
-        # Ray asks the process to end itself, which one that is stopped (SIGSTOP) never does.
+        # Ray asks first. At once, so that the next one need not share memory and devices with it.
         with contextlib.suppress(ProcessLookupError):
             os.kill(worker.pid, signal.SIGKILL)
