@@ -29,8 +29,8 @@ PRESETS: Mapping[str, Mapping[str, str | float | bool]] = {
         "kl_coef": 0.0,
     },
     # arXiv:2503.14476: clip-higher 0.2 / 0.28 (section 4.1), token-level loss (equation 12), no KL (section 2.3), overlong
-    # filtering (section 3.4). Leaves out: dynamic sampling; soft overlong punishment, which is the reward `soft_overlong`
-    # (4,096 of 20,480 tokens in section 4.1, its default share of 0.2).
+    # filtering (section 3.4), dynamic sampling (section 3.2). Leaves out: soft overlong punishment, which is the reward
+    # `soft_overlong` (4,096 of 20,480 tokens in section 4.1, its default share of 0.2).
     "dapo": {
         "advantage": "grpo",
         "loss": "clip",
@@ -39,6 +39,7 @@ PRESETS: Mapping[str, Mapping[str, str | float | bool]] = {
         "clip_high": 0.28,
         "kl_coef": 0.0,
         "overlong_filtering": True,
+        "zero_variance": "resample",
     },
     # arXiv:2402.14740: REINFORCE on the whole completion, i.e. the sum of its tokens: `constant` but for a factor, which
     # Adam takes out and gradient clipping does not. Leaves out: the KL term inside the reward (beta 0.03 in appendix C).
