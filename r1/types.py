@@ -10,6 +10,8 @@ from typing import Literal
 from rewards.base import AnswerForm
 from tasks.base import Problem
 
+ChecksumKind = Literal["xxh3", "device"]
+"""XXH3 of bytes on a CPU (r1.shm_weights), or torch's integer operations where the bytes are (r1.device_weights)."""
 FinishReason = Literal["stop", "length", "abort"]
 FailureKind = Literal["error", "timeout"]
 
@@ -156,7 +158,7 @@ class TensorSpec:
     offset: int
     """bytes from the start of the buffer"""
     checksum: int
-    """64-bit, over the bytes as the learner wrote them"""
+    """64-bit, over the bytes as the learner holds them out; `WeightManifest.checksum_kind` says how"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,9 +167,11 @@ class WeightManifest:
 
     policy_version: int
     path: str
-    """The shared-memory file that holds the bytes."""
+    """The shared-memory file that holds the bytes; "" while they are on the learner's GPUs alone."""
     num_bytes: int
     tensors: tuple[TensorSpec, ...]
+    """In the order in which they are written, sent and loaded."""
+    checksum_kind: ChecksumKind = "xxh3"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ HEAVY = {"torch", "ray", "vllm", "transformers", "peft"}
 # Where the heavy packages may be imported at all, at any level of a file.
 ALLOWED = {
     "ray": ("r1/runtime/",),
-    "vllm": ("r1/rollout/vllm_engine.py", "r1/rollout/vllm_weights.py"),
+    "vllm": ("r1/rollout/vllm_",),
     "peft": ("r1/lora.py",),
 }
 # These may not import any heavy package when they are imported themselves.
@@ -37,6 +37,7 @@ LIGHT = [
     "r1.cli.rewards",
     "r1.seeds",
     "r1.step_metrics",
+    "r1.weight_transport",
 ]
 
 

@@ -10,6 +10,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from r1.errors import RunError, UserError, WorkerLost
+from r1.weight_transport import Place
 
 TICK_S = 0.2
 """How often whatever runs beside a call is looked after."""
@@ -27,6 +28,12 @@ class Worker:
     pid: int | None = None
     """Of its process, once it is known; of `host`."""
     host: str = ""
+    devices: tuple[str, ...] = ()
+    """Its GPUs, see `Place`."""
+
+    @property
+    def place(self) -> Place:
+        return Place(host=self.host, devices=self.devices)
 
 
 class Background(Protocol):
@@ -68,10 +75,16 @@ def call(
 
 
 def call_each(
-    workers: Sequence[Worker], method: str, *args: Any, phase: str, deadline_s: float, about: str = ""
+    workers: Sequence[Worker],
+    method: str,
+    *args: Any,
+    phase: str,
+    deadline_s: float,
+    about: str = "",
+    each: Sequence[Sequence[Any]] | None = None,
 ) -> list["Any | Failure"]:
     """As `call`, but wait for all of them: a worker that fails has a `Failure` in the place of its result."""
-    results = {worker.name: result for worker, result in _answers(workers, method, args, phase, deadline_s, about)}
+    results = {worker.name: result for worker, result in _answers(workers, method, args, phase, deadline_s, about, each)}
     return [results[worker.name] for worker in workers]
 
 
@@ -120,13 +133,14 @@ def _answers(
             return
 
 
-def wait_for(reference: Any, worker: Worker, *, phase: str, deadline_s: float) -> Any:
+def wait_for(reference: Any, worker: Worker, *, phase: str, deadline_s: float, about: str = "") -> Any:
     """Wait for one call that was made before: its result, or a `Failure`."""
     start = time.monotonic()
     ready, _ = ray.wait([reference], num_returns=1, timeout=deadline_s)
     if not ready:
-        return Failure(error=WorkerLost(f"{where(worker.name, phase, '')}: no answer within the deadline of {deadline_s:.0f} s"))
-    return result_of(reference, worker, phase, "", start)
+        here = where(worker.name, phase, about)
+        return Failure(error=WorkerLost(f"{here}: no answer within the deadline of {deadline_s:.0f} s"))
+    return result_of(reference, worker, phase, about, start)
 
 
 def result_of(reference: Any, worker: Worker, phase: str, about: str, start: float) -> Any:

@@ -22,7 +22,7 @@ from r1.rollout.scheduler import GroupScheduler
 from r1.runtime.calls import TICK_S, Failure, Worker, call_each, result_of, where
 from r1.runtime.cluster import Resources, kill
 from r1.runtime.rollout_worker import rollout_actor
-from r1.runtime.weight_sync import sync_weights
+from r1.runtime.weight_sync import WeightSync
 from r1.types import FinishedGroup, PromptBatch, RolloutGroup, WeightManifest
 
 SLICE_S = 0.5
@@ -52,9 +52,13 @@ class _Pending:
 class RolloutPool(Sampler):
     """Starts the rollout workers, hands them groups, and keeps them at the learner's version."""
 
-    def __init__(self, config: RunConfig, resources: Resources, faults: FaultLog) -> None:
+    def __init__(
+        self, config: RunConfig, resources: Resources, faults: FaultLog, weights: WeightSync | None = None
+    ) -> None:
+        """weights: how they reach the workers; by default all are on the learner's node."""
         self._config = config
         self._faults = faults
+        self._weights = weights or WeightSync(verify=config.sync.verify == "on", deadline_s=config.deadline_s)
         self._spawn = rollout_actor(config, resources)
         self._scheduler = GroupScheduler(max(1, config.rollout.max_num_seqs // config.rollout.group_size))
         self._next_ticket = 0
@@ -63,6 +67,8 @@ class RolloutPool(Sampler):
         self._calls: dict[Any, _Call] = {}
         self._unsent: dict[str, list[Any]] = {}
         self._manifest: WeightManifest | None = None
+        self._behind: set[str] = set()
+        """Workers that are up, and wait until the learner has time to bring them to the current version."""
         self._is_paused = False
         self._num_failures: Counter[str] = Counter()
         self.workers: dict[str, Worker] = {}
@@ -110,11 +116,13 @@ class RolloutPool(Sampler):
         """
         self._manifest = manifest
         ready = [worker for worker in self.workers.values() if not self._is_starting(worker)]
-        failed = self._sync(ready, manifest)
+        failed = self._weights(ready, manifest)
         if ready and len(failed) == len(ready) and all(isinstance(error, SyncError) for error in failed.values()):
             raise next(iter(failed.values()))
         for name, error in failed.items():
             self._replace(name, error)
+        for name in sorted(self._behind):
+            self._admit(name)
         while self._num_starting() == len(self.workers):
             self._pump()
         self._is_paused = False
@@ -141,6 +149,8 @@ class RolloutPool(Sampler):
     def attend(self, ready: Sequence[Any]) -> None:
         """Take in what is ready, replace who is late, hand out what waits."""
         self._take_in(ready)
+        for name in sorted(self._behind):
+            self._catch_up(name)
         self._send()
 
     # Inside.
@@ -196,19 +206,27 @@ class RolloutPool(Sampler):
             pending.finished.append(one.group)
             pending.num_left -= 1
 
-    def _join(self, worker: Worker, place: tuple[int, str]) -> None:
+    def _join(self, worker: Worker, place: tuple[int, str, tuple[str, ...]]) -> None:
         """A worker is up: bring it to the current version and let it work."""
-        self.workers[worker.name] = worker = replace(worker, pid=place[0], host=place[1])
-        if self._manifest is not None:
-            failed = self._sync([worker], self._manifest)
-            if failed:
-                self._replace(worker.name, failed[worker.name])
-                return
-        self._scheduler.add_worker(worker.name)
+        pid, host, devices = place
+        self.workers[worker.name] = replace(worker, pid=pid, host=host, devices=devices)
+        self._behind.add(worker.name)
+        self._catch_up(worker.name)
 
-    def _sync(self, workers: Sequence[Worker], manifest: WeightManifest) -> dict[str, RunError | UserError]:
-        verify = self._config.sync.verify == "on"
-        return sync_weights(workers, manifest, verify=verify, deadline_s=self._config.deadline_s)
+    def _catch_up(self, name: str) -> None:
+        worker, manifest = self.workers[name], self._manifest
+        if manifest is not None:
+            if not self._weights.can_reach(worker, manifest):
+                return
+            failed = self._weights([worker], manifest, is_join=True)
+            if failed:
+                self._replace(name, failed[name])
+                return
+        self._admit(name)
+
+    def _admit(self, name: str) -> None:
+        self._behind.discard(name)
+        self._scheduler.add_worker(name)
 
     def _replace(self, name: str, error: RunError | UserError) -> None:
         """Kill a worker, put its groups back in front of those that wait, and start another in its place."""
@@ -219,6 +237,7 @@ class RolloutPool(Sampler):
         if self._num_failures[name] > allowed:
             raise RunError(f"{name} failed {self._num_failures[name]} times in a row, the last time: {error}") from error
         self._drop_calls(name)
+        self._behind.discard(name)
         kill(self.workers[name])
         self._unsent.pop(name, None)
         num_groups = self._scheduler.remove_worker(name)
