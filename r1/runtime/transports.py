@@ -46,7 +46,7 @@ class ObjectStore:
         manifest = sync.file()
         for index in range(num_buckets(manifest)):
             if sync.well(workers):
-                bucket = sync.learner("put_bucket", "put bucket", manifest, index, first_only=True)
+                [bucket] = sync.learner("put_bucket", "put bucket", manifest, index, first_only=True)
                 sync.engines("write_bucket", "transfer", manifest, index, bucket, only=workers)
         sync.engines("receive_copy", "transfer", manifest, sync.verify, only=workers)
 
