@@ -17,6 +17,7 @@ from r1.algorithm.importance import effective_share
 from r1.attention import switch_to_packed_rows
 from r1.batching import MicroBatch, MiniBatch, TrainBatch
 from r1.config import RunConfig
+from r1.device_weights import device_manifest
 from r1.errors import RunError, SyncError
 from r1.hf_export import export, full_state
 from r1.learner_state import StateWriter, learner_tensors, load_learner_tensors
@@ -108,13 +109,30 @@ class Learner:
         return _merge(per_update)
 
     def publish_weights(self) -> WeightManifest | None:
-        """Write the current weights where the engines read them (cast to the engine's dtype); None but on the first rank."""
-        tensors = sync_tensors(self.model, whole=whole)
+        """Make the current weights ready for the engines, in their dtype; None but on the first rank.
+
+        On a CPU they are written where engines read them. On a GPU they stay: the manifest describes what will be sent.
+        """
+        if self.device.type == "cpu":
+            return self.publish_file()
+        manifest = device_manifest(self.policy_version, self.wire_tensors())
+        return manifest if self.ranks.is_first else None
+
+    def publish_file(self) -> WeightManifest | None:
+        """Write the current weights into the shared file; None but on the first rank."""
+        tensors = self.wire_tensors()
         if self._publisher is None:
             for _ in tensors:  # gathering takes all ranks
                 pass
             return None
         return self._publisher.publish(self.policy_version, tensors)
+
+    @torch.no_grad()
+    def wire_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The weights as engines get them, gathered, in one order: all ranks go through them together."""
+        dtype = getattr(torch, self.config.rollout.dtype)
+        for name, tensor in sync_tensors(self.model, whole=whole):
+            yield name, tensor.to(dtype) if tensor.is_floating_point() else tensor
 
     def start_save(self, folder: str | Path) -> None:
         """Begin to write into `folder` all that `load` needs to go on exactly, on any number of ranks, and the policy in hf/.

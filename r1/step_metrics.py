@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from r1.step_sampler import StepSamples
-from r1.types import ScoredGroup
+from r1.types import ScoredGroup, StepSamples
 
 
 def step_metrics(sampled: StepSamples, policy_version: int, correctness: str) -> dict[str, float]:

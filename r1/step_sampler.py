@@ -18,7 +18,7 @@ from r1.config import RunConfig
 from r1.errors import RunError, ScoringError, SyncError
 from r1.protocols import Sampler, Scorer
 from r1.stopwatch import Stopwatch
-from r1.types import Progress, PromptBatch, RolloutGroup, Score, ScoredGroup
+from r1.types import Progress, PromptBatch, RolloutGroup, Score, ScoredGroup, StepSamples
 
 MAX_ROUNDS = 10
 """Of dynamic sampling in a step, the first one included: the limit of DAPO's published recipe."""
@@ -26,17 +26,6 @@ MAX_ROUNDS = 10
 Prompts = Callable[[Progress, int], PromptBatch]
 """(progress so far, number of prompts) -> the prompts of the step after it; a pure function, so a resumed run sees the same."""
 Judged = tuple[RolloutGroup, tuple[Score, ...]]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepSamples:
-    """What a step has sampled."""
-
-    groups: list[ScoredGroup]
-    """[P] for the update; those that teach nothing may be marked as not learnt."""
-    others: list[ScoredGroup]
-    """Sampled and replaced: not in the update."""
-    num_rounds: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,8 @@ from typing import Literal
 from rewards.base import AnswerForm
 from tasks.base import Problem
 
+ChecksumKind = Literal["xxh3", "device"]
+"""XXH3 of bytes on a CPU (r1.shm_weights), or torch's integer operations where the bytes are (r1.device_weights)."""
 FinishReason = Literal["stop", "length", "abort"]
 FailureKind = Literal["error", "timeout"]
 
@@ -150,6 +152,17 @@ class ScoredGroup:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StepSamples:
+    """What a step has sampled."""
+
+    groups: list[ScoredGroup]
+    """[P] for the update; those that teach nothing may be marked as not learnt."""
+    others: list[ScoredGroup]
+    """Sampled and replaced: not in the update."""
+    num_rounds: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TensorSpec:
     """Where one tensor lies in a published weight buffer, and the checksum of its bytes."""
 
@@ -160,7 +173,7 @@ class TensorSpec:
     offset: int
     """bytes from the start of the buffer"""
     checksum: int
-    """64-bit, over the bytes as the learner wrote them"""
+    """64-bit, over the bytes as the learner holds them out; `WeightManifest.checksum_kind` says how"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,9 +182,11 @@ class WeightManifest:
 
     policy_version: int
     path: str
-    """The shared-memory file that holds the bytes."""
+    """The shared-memory file that holds the bytes; "" while they are on the learner's GPUs alone."""
     num_bytes: int
     tensors: tuple[TensorSpec, ...]
+    """In the order in which they are written, sent and loaded."""
+    checksum_kind: ChecksumKind = "xxh3"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ HEAVY = {"torch", "ray", "vllm", "transformers", "peft"}
 # Where the heavy packages may be imported at all, at any level of a file.
 ALLOWED = {
     "ray": ("r1/runtime/",),
-    "vllm": ("r1/rollout/vllm_engine.py", "r1/rollout/vllm_parallel.py", "r1/rollout/vllm_weights.py"),
+    "vllm": ("r1/rollout/vllm_",),
     "peft": ("r1/lora.py",),
 }
 # These may not import any heavy package when they are imported themselves.
@@ -40,6 +40,7 @@ LIGHT = [
     "r1.simulate",
     "r1.simulation",
     "r1.simulation_plot",
+    "r1.weight_transport",
 ]
 
 

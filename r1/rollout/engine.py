@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from r1.errors import SyncError, UserError
 from r1.types import Completion, FinishedGroup, GroupRequest, Prompt, PromptBatch, RolloutGroup, WeightManifest
@@ -41,6 +41,8 @@ class RolloutEngine(Protocol):
     """The version of the weights that the next token is sampled with."""
     vocab_size: int
     """Token ids are below it."""
+    devices: tuple[str, ...]
+    """The GPUs that weights can be sent to (`r1.weight_transport.Place`); () makes them come through a file."""
 
     def add(self, request: GroupRequest) -> None:
         """Begin a group; its completions are decoded together with those of the groups before it."""
@@ -68,7 +70,10 @@ class RolloutEngine(Protocol):
         ...
 
     def receive_weights(self, manifest: WeightManifest, *, verify: bool) -> None:
-        """Map the published bytes and compare their checksums; nothing is loaded yet."""
+        """Map the published bytes and compare their checksums; of a file (`manifest.path`) nothing is loaded yet.
+
+        Without a file they come from the learner's GPUs, as `DeviceReceiver` says, and are loaded as they come.
+        """
         ...
 
     def load_weights(self) -> None:
@@ -86,10 +91,23 @@ class RolloutEngine(Protocol):
     def close(self) -> None: ...
 
 
+class DeviceReceiver(Protocol):
+    """What an engine with `devices` offers besides."""
+
+    def join_transfer(self, meeting_point: str, world_size: int, rank_offset: int) -> None:
+        """Become ranks `rank_offset` and following of a broadcast group; the next `receive_weights` receives from rank 0."""
+        ...
+
+    def receive_bucket(self, manifest: WeightManifest, index: int, bucket: dict[str, Any], *, verify: bool) -> None:
+        """Read a bucket in the memory of this very GPU and load it; after the last one, `receive_weights` ends the transfer."""
+        ...
+
+
 class WholeGroups:
     """The first half of a `RolloutEngine` that samples one group at a time, from start to end in one step."""
 
     policy_version: int = 0
+    devices: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self._waiting: deque[GroupRequest] = deque()

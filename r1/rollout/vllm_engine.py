@@ -2,13 +2,14 @@
 
 vLLM runs inside this process (no engine subprocess), so a rollout worker is one process to place, kill and
 clean up; with tensor parallelism it has children that compute, and die with it. Weights come in through vLLM's
-weight-transfer API with our own shared-memory backend.
+weight-transfer API, with transports of our own or its own with checks added.
 """
 
 import os
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 
@@ -28,13 +29,15 @@ from vllm.config import WeightTransferConfig
 from vllm.outputs import CompletionOutput
 from vllm.sampling_params import RequestOutputKind
 
-from r1.errors import SyncError
+from r1.errors import RunError, SyncError
 from r1.rollout.engine import EngineOptions, SleepingPart, check_version
 from r1.rollout.tokens import eos_token_ids, text_of
+from r1.rollout.vllm_device_weights import IpcWeightTransfer, NcclWeightTransfer
 from r1.rollout.vllm_parallel import end_with_parent, parallel_options
 from r1.rollout.vllm_weights import ShmWeightTransfer, WorkerExtension
 from r1.seeds import sample_seed
 from r1.types import Completion, FinishedGroup, GroupRequest, RolloutGroup, WeightManifest
+from r1.weight_transport import BUCKET_BYTES
 
 BLOCK_SIZE = 32
 """Tokens per key-value block. The default of 128 never shares a prefix between short prompts."""
@@ -79,6 +82,9 @@ class VllmEngine:
             disable_log_stats=True,
         )
         self._llm.llm_engine.set_weight_version("0")
+        self._transport = ShmWeightTransfer.NAME
+        self._is_updating = False
+        self.devices: tuple[str, ...] = tuple(filter(None, self._llm.collective_rpc("device_id")))
         if options.tensor_parallel_size > 1:
             self._llm.collective_rpc(end_with_parent)
 
@@ -141,13 +147,49 @@ class VllmEngine:
             self._llm.wake_up(tags=[part])
             self._asleep.discard(part)
 
+    def join_transfer(self, meeting_point: str, world_size: int, rank_offset: int) -> None:
+        self._use(NcclWeightTransfer.NAME)
+        meeting = urlsplit(meeting_point)
+        self._llm.init_weight_transfer_engine(
+            {
+                "init_info": {
+                    "master_address": meeting.hostname,
+                    "master_port": meeting.port,
+                    "rank_offset": rank_offset,
+                    "world_size": world_size,
+                    "packed": True,
+                    "packed_buffer_size_bytes": BUCKET_BYTES,
+                }
+            }
+        )
+
+    def receive_bucket(self, manifest: WeightManifest, index: int, bucket: dict[str, Any], *, verify: bool) -> None:
+        self._use(IpcWeightTransfer.NAME)
+        if index == 0 and self._is_updating:
+            raise RunError("an earlier weight sync ended half-way, and this engine holds parts of two policies")
+        self._update(manifest, verify=verify, bucket=bucket)
+
     def receive_weights(self, manifest: WeightManifest, *, verify: bool) -> None:
+        if manifest.path:
+            self._use(ShmWeightTransfer.NAME)
+        self._update(manifest, verify=verify)
+
+    def _use(self, transport: str) -> None:
+        if transport != self._transport:
+            self._llm.collective_rpc("use_transport", args=(transport,))
+            self._transport = transport
+
+    def _update(self, manifest: WeightManifest, **what: Any) -> None:
         self._manifest = manifest
-        self._llm.start_weight_update()
-        self._llm.update_weights({"update_info": {"manifest": manifest, "verify": verify}})
+        if not self._is_updating:
+            self._llm.start_weight_update()
+        self._is_updating = False  # vLLM ends an update in which something is raised
+        self._llm.update_weights({"update_info": {"manifest": manifest, **what}})
+        self._is_updating = True
 
     def load_weights(self) -> None:
         assert self._manifest is not None, "receive_weights comes first"
+        self._is_updating = False
         self._llm.finish_weight_update(str(self._manifest.policy_version))
         self.policy_version = self._manifest.policy_version
 

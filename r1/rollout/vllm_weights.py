@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from vllm._custom_ops import cpu_prepack_moe_weight
+from vllm.config import WeightTransferConfig
 from vllm.distributed.weight_transfer.base import WeightTransferEngine, WeightTransferInitInfo, WeightTransferUpdateInfo
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 from vllm.model_executor.layers.attention import is_deferred_attention_layer
@@ -17,6 +18,7 @@ from vllm.model_executor.layers.fused_moe.experts.cpu_moe import CPUUnquantizedE
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
+from r1.device_weights import device_checksums, device_ids
 from r1.rollout.vllm_parallel import held_share
 from r1.shm_weights import read_tensors
 from r1.types import WeightManifest
@@ -28,17 +30,21 @@ class ShmInit(WeightTransferInitInfo):
 
 
 @dataclass
-class ShmUpdate(WeightTransferUpdateInfo):
+class ManifestUpdate(WeightTransferUpdateInfo):
+    """What every transport of ours tells vLLM's worker."""
+
     manifest: WeightManifest
     verify: bool
+    bucket: dict[str, Any] | None = None
+    """Of a transfer in buckets, one of them; None when they have all been."""
 
 
-class ShmWeightTransfer(WeightTransferEngine[ShmInit, ShmUpdate]):
+class ShmWeightTransfer(WeightTransferEngine[ShmInit, ManifestUpdate]):
     """vLLM's worker side of a sync: read the shared file, reload layer by layer, re-pack what a CPU packs."""
 
     NAME = "r1_shm"
     init_info_cls = ShmInit
-    update_info_cls = ShmUpdate
+    update_info_cls = ManifestUpdate
     without_weights: Sequence[str] = ()
     """The parameters that the last update did not reach."""
 
@@ -48,7 +54,7 @@ class ShmWeightTransfer(WeightTransferEngine[ShmInit, ShmUpdate]):
     def start_weight_update(self) -> None:
         pass
 
-    def receive_weights(self, update_info: ShmUpdate) -> None:
+    def receive_weights(self, update_info: ManifestUpdate) -> None:
         """Only read and compare: damaged bytes must be refused before any layer has changed."""
         self._tensors = read_tensors(update_info.manifest, verify=update_info.verify)
 
@@ -57,9 +63,7 @@ class ShmWeightTransfer(WeightTransferEngine[ShmInit, ShmUpdate]):
 
         The reload keeps the old weights of every parameter that received none, and only warns: they are noted.
         """
-        # Attention layers own no weight of a checkpoint, but DeepSeek's keep matrices that they derive from one.
-        derived = tuple(f"{name}." for name, layer in self.model.named_modules() if is_deferred_attention_layer(layer))
-        wanted = {name for name, _ in self.model.named_parameters() if not name.startswith(derived)}
+        wanted = wanted_parameters(self.model)
         initialize_layerwise_reload(self.model)
         loaded = self.model.load_weights(iter(self._tensors))
         finalize_layerwise_reload(self.model, self.model_config)
@@ -71,6 +75,13 @@ class ShmWeightTransfer(WeightTransferEngine[ShmInit, ShmUpdate]):
 
     def shutdown(self) -> None:
         self._tensors = []
+
+
+def wanted_parameters(model: torch.nn.Module) -> set[str]:
+    """The parameters that a whole update reaches."""
+    # Attention layers own no weight of a checkpoint, but DeepSeek's keep matrices that they derive from one.
+    derived = tuple(f"{name}." for name, layer in model.named_modules() if is_deferred_attention_layer(layer))
+    return {name for name, _ in model.named_parameters() if not name.startswith(derived)}
 
 
 def repack_tied_output_heads(model: torch.nn.Module) -> None:
@@ -135,6 +146,20 @@ def _experts_hold(name: str, layer: Any, kernel: CPUUnquantizedExperts, publishe
 class WorkerExtension:
     """Methods that vLLM adds to its worker, for `collective_rpc`."""
 
+    def device_id(self) -> str:
+        """The unique id of this worker's GPU; "" on a CPU."""
+        return "".join(device_ids())
+
+    def use_transport(self, name: str) -> None:
+        """Take the next weights by another registered transport; the connections of the last one are closed."""
+        self.weight_transfer_engine.shutdown()  # type: ignore[has-type]
+        self.weight_transfer_engine = WeightTransferEngineFactory.create_engine(
+            WeightTransferConfig(backend=name),
+            self.vllm_config,  # type: ignore[attr-defined]
+            self.device,  # type: ignore[attr-defined]
+            self.model_runner.model,  # type: ignore[attr-defined]
+        )
+
     def layers_with_other_weights(self, manifest: WeightManifest) -> list[str]:
         """Parameters that received nothing, and layers whose weight is not, bit by bit, the published one.
 
@@ -150,14 +175,12 @@ class WorkerExtension:
         own count of what it loaded.
         """
         model: torch.nn.Module = self.model_runner.model  # type: ignore[attr-defined]
-        published = dict(read_tensors(manifest, verify=False))
-        for module in model.modules():
-            transpose = getattr(module, "_transpose_conv1d", None)
-            if transpose is not None:  # GPT-2's files hold its matrices transposed; vLLM turns them when it loads
-                published = dict(transpose(published.items()))
-        stale = list(self.weight_transfer_engine.without_weights)  # type: ignore[attr-defined]
+        stale = list(self.weight_transfer_engine.without_weights)
+        if manifest.checksum_kind == "device":
+            return stale + layers_with_other_checksums(model, manifest)
+        published = _turned(model, dict(read_tensors(manifest, verify=False)))
         for name, layer in model.named_modules():
-            parts = [published[part] for part in _published_names(model, name) if part in published]
+            parts = [published[part] for part in published_names(model, name) if part in published]
             weight = getattr(layer, "weight", None)
             if not parts or weight is None:
                 continue
@@ -179,7 +202,42 @@ class WorkerExtension:
         return stale
 
 
-def _published_names(model: torch.nn.Module, layer_name: str) -> list[str]:
+def layers_with_other_checksums(model: torch.nn.Module, manifest: WeightManifest) -> list[str]:
+    """The same where the published bytes are gone: on a GPU, which packs nothing, by the checksums of its weights.
+
+    A fused layer's weight is cut into the shapes that were published. Tensor-parallel workers hold parts of those.
+    """
+    specs = {spec.name: spec for spec in manifest.tensors}
+    shapes = _turned(model, {spec.name: torch.empty(spec.shape, device="meta") for spec in manifest.tensors})
+    stale = []
+    for name, layer in model.named_modules():
+        parts = [part for part in published_names(model, name) if part in specs]
+        weight = getattr(layer, "weight", None)
+        if not parts or weight is None:
+            continue
+        num_rows = [len(shapes[part]) for part in parts]
+        if len(weight) < sum(num_rows):
+            stale.append(name)
+            continue
+        # vLLM may hold a weight in a wider type (a mixture's router): back in the published one it is the same.
+        pieces = weight[: sum(num_rows)].split(num_rows)  # an embedding is padded to a multiple of 64 rows
+        held = {part: piece.to(getattr(torch, specs[part].dtype)) for part, piece in zip(parts, pieces, strict=True)}
+        as_published = _turned(model, held)
+        if device_checksums(as_published.values()) != [specs[part].checksum for part in parts]:
+            stale.append(name)
+    return stale
+
+
+def _turned(model: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """GPT-2's files hold its matrices transposed, and vLLM turns them when it loads; from here to there and back alike."""
+    for module in model.modules():
+        transpose = getattr(module, "_transpose_conv1d", None)
+        if transpose is not None:
+            tensors = dict(transpose(tensors.items()))
+    return tensors
+
+
+def published_names(model: torch.nn.Module, layer_name: str) -> list[str]:
     """The published weights that a vLLM layer is made of: "...qkv_proj" -> q, k and v; a tied head -> the embedding."""
     for name, _, embedding in _tied_output_heads(model):
         if layer_name == name:

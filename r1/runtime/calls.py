@@ -10,6 +10,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from r1.errors import RunError, UserError, WorkerLost
+from r1.weight_transport import Place
 
 TICK_S = 0.2
 """How often whatever runs beside a call is looked after."""
@@ -27,6 +28,12 @@ class Worker:
     pid: int | None = None
     """Of its process, once it is known; of `host`."""
     host: str = ""
+    devices: tuple[str, ...] = ()
+    """Its GPUs, see `Place`."""
+
+    @property
+    def place(self) -> Place:
+        return Place(host=self.host, devices=self.devices)
 
 
 class Background(Protocol):
@@ -68,10 +75,16 @@ def call(
 
 
 def call_each(
-    workers: Sequence[Worker], method: str, *args: Any, phase: str, deadline_s: float, about: str = ""
+    workers: Sequence[Worker],
+    method: str,
+    *args: Any,
+    phase: str,
+    deadline_s: float,
+    about: str = "",
+    each: Sequence[Sequence[Any]] | None = None,
 ) -> list["Any | Failure"]:
     """As `call`, but wait for all of them: a worker that fails has a `Failure` in the place of its result."""
-    results = {worker.name: result for worker, result in _answers(workers, method, args, phase, deadline_s, about)}
+    results = {worker.name: result for worker, result in _answers(workers, method, args, phase, deadline_s, about, each)}
     return [results[worker.name] for worker in workers]
 
 

@@ -15,6 +15,7 @@ import torch
 from r1.batching import TrainBatch
 from r1.checkpoint import begin_checkpoint, finish_checkpoint, latest_checkpoint, remove_old_checkpoints
 from r1.config import RunConfig
+from r1.device_weights import device_ids
 from r1.errors import RunError, UserError, WorkerLost
 from r1.faults import FaultLog
 from r1.learner import Learner
@@ -22,27 +23,22 @@ from r1.metrics import heldout_accuracy
 from r1.protocols import PolicyLearner
 from r1.runtime.calls import Background, Worker, call
 from r1.runtime.cluster import Resources, kill
+from r1.runtime.learner_weights import SendsWeights
 from r1.types import Progress, WeightManifest
 
 MAX_RESTARTS = 10
 """Of the learner, in a run."""
 
 
-class LearnerWorker:
+class LearnerWorker(SendsWeights):
     """One learner rank in a process of its own. A plain class; `ray.remote` wraps it where it is spawned."""
-
-    def meeting_point(self) -> str:
-        """Where the ranks can meet: a free port of this node."""
-        with socket.socket() as free:
-            free.bind(("", 0))
-            return f"tcp://{ray.util.get_node_ip_address()}:{free.getsockname()[1]}"
 
     def start(
         self, config: RunConfig, publish_path: str, rank: int, num_ranks: int, meeting_point: str | None
-    ) -> tuple[int, str]:
-        """Load the model, with the other ranks; returns process id and host."""
+    ) -> tuple[int, str, tuple[str, ...]]:
+        """Load the model, with the other ranks; returns process id, host and devices."""
         self._learner = Learner(config, publish_path, rank=rank, num_ranks=num_ranks, meeting_point=meeting_point)
-        return os.getpid(), socket.gethostname()
+        return os.getpid(), socket.gethostname(), device_ids()
 
     def update(self, batch: TrainBatch) -> dict[str, float]:
         return self._learner.update(batch)
@@ -85,6 +81,7 @@ class LearnerGroup(PolicyLearner):
         self._run_dir = run_dir
         self._publish_path = Path(publish_path)
         self._policy_version = 0
+        self._is_busy = False
         self._saving: tuple[Path, Progress] | None = None
         self._num_restarts = 0
         self._spawn()
@@ -108,7 +105,8 @@ class LearnerGroup(PolicyLearner):
         ]
         places = call(self.workers, "start", each=arguments, phase="start", deadline_s=self._config.deadline_s)
         self.workers = [
-            replace(worker, pid=pid, host=host) for worker, (pid, host) in zip(self.workers, places, strict=True)
+            replace(worker, pid=pid, host=host, devices=devices)
+            for worker, (pid, host, devices) in zip(self.workers, places, strict=True)
         ]
 
     def restore(self, checkpoint: Path, progress: Progress) -> None:
@@ -136,16 +134,25 @@ class LearnerGroup(PolicyLearner):
         return progress
 
     def update(self, batch: TrainBatch) -> dict[str, float]:
-        metrics: dict[str, float] = self._call(
-            "update",
-            ray.put(batch),
-            phase="update",
-            about=f"step {batch.step}, policy version {batch.policy_version}",
-            beside=self._beside,
-        )
+        self._is_busy = True
+        try:
+            metrics: dict[str, float] = self._call(
+                "update",
+                ray.put(batch),
+                phase="update",
+                about=f"step {batch.step}, policy version {batch.policy_version}",
+                beside=self._beside,
+            )
+        finally:
+            self._is_busy = False
         self._policy_version += 1
         self._finish_save(wait=False)
         return metrics
+
+    @property
+    def sendable_version(self) -> int | None:
+        """The version that the ranks could send to an engine now; None while they update."""
+        return None if self._is_busy else self._policy_version
 
     def publish_weights(self) -> WeightManifest:
         self._finish_save(wait=False)

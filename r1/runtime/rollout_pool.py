@@ -22,7 +22,7 @@ from r1.rollout.scheduler import GroupScheduler
 from r1.runtime.calls import TICK_S, Failure, Worker, call_each, result_of, where
 from r1.runtime.cluster import Resources, kill
 from r1.runtime.rollout_worker import rollout_actor
-from r1.runtime.weight_sync import sync_weights
+from r1.runtime.weight_sync import WeightSync
 from r1.types import FinishedGroup, PromptBatch, RolloutGroup, WeightManifest
 
 SLICE_S = 0.5
@@ -65,9 +65,13 @@ def _key(batch: PromptBatch) -> _BatchKey:
 class RolloutPool(Sampler):
     """Starts the rollout workers, hands them groups, and keeps them at the learner's version."""
 
-    def __init__(self, config: RunConfig, resources: Resources, faults: FaultLog) -> None:
+    def __init__(
+        self, config: RunConfig, resources: Resources, faults: FaultLog, weights: WeightSync | None = None
+    ) -> None:
+        """weights: how they reach the workers; by default all are on the learner's node."""
         self._config = config
         self._faults = faults
+        self._weights = weights or WeightSync(verify=config.sync.verify == "on", deadline_s=config.deadline_s)
         self._spawn = rollout_actor(config, resources)
         self._scheduler = GroupScheduler(max(1, config.rollout.max_num_seqs // config.rollout.group_size))
         self._next_ticket = 0
@@ -81,6 +85,8 @@ class RolloutPool(Sampler):
         self.on_group: Callable[[RolloutGroup], None] = lambda group: None
         """Called with each group as soon as it is there, whatever the driver is waiting for."""
         self._manifest: WeightManifest | None = None
+        self._behind: set[str] = set()
+        """Workers that are up, and wait until the learner has time to bring them to the current version."""
         self._is_paused = False
         self._num_failures: Counter[str] = Counter()
         self._last_progress: dict[str, float] = {}
@@ -161,13 +167,15 @@ class RolloutPool(Sampler):
         """
         self._manifest = manifest
         ready = self._ready()
-        failed = self._sync(ready, manifest)
+        failed = self._weights(ready, manifest, wake=self._takes_turns)
         if ready and len(failed) == len(ready) and all(isinstance(error, SyncError) for error in failed.values()):
             raise next(iter(failed.values()))
         self._is_asleep = False
         for name, error in failed.items():
             self._replace(name, error)
         self._start_absent()
+        for name in sorted(self._behind):
+            self._admit(name)
         while self._num_starting() == len(self.workers):
             self._pump()
         self._is_paused = False
@@ -191,6 +199,8 @@ class RolloutPool(Sampler):
     def attend(self, ready: Sequence[Any]) -> None:
         """Take in what is ready, replace who is late, hand out what waits."""
         self._take_in(ready)
+        for name in sorted(self._behind):
+            self._catch_up(name)
         self._send()
 
     # Inside.
@@ -258,15 +268,12 @@ class RolloutPool(Sampler):
             pending.num_left -= 1
             self.on_group(one.group)
 
-    def _join(self, worker: Worker, place: tuple[int, str]) -> None:
+    def _join(self, worker: Worker, place: tuple[int, str, tuple[str, ...]]) -> None:
         """A worker is up: bring it to the current version and let it work."""
-        self.workers[worker.name] = worker = replace(worker, pid=place[0], host=place[1])
-        if self._manifest is not None:
-            failed = self._sync([worker], self._manifest)
-            if failed:
-                self._replace(worker.name, failed[worker.name])
-                return
-        self._scheduler.add_worker(worker.name)
+        pid, host, devices = place
+        self.workers[worker.name] = replace(worker, pid=pid, host=host, devices=devices)
+        self._behind.add(worker.name)
+        self._catch_up(worker.name)
 
     def _call_ready(self, method: str) -> None:
         """Call a method on all workers that are up, and replace those where it fails."""
@@ -276,9 +283,20 @@ class RolloutPool(Sampler):
             if isinstance(result, Failure):
                 self._replace(worker.name, result.error)
 
-    def _sync(self, workers: Sequence[Worker], manifest: WeightManifest) -> dict[str, RunError | UserError]:
-        verify = self._config.sync.verify == "on"
-        return sync_weights(workers, manifest, verify=verify, deadline_s=self._config.deadline_s, wake=self._takes_turns)
+    def _catch_up(self, name: str) -> None:
+        worker, manifest = self.workers[name], self._manifest
+        if manifest is not None:
+            if not self._weights.can_reach(worker, manifest):
+                return
+            failed = self._weights([worker], manifest, is_join=True, wake=self._takes_turns)
+            if failed:
+                self._replace(name, failed[name])
+                return
+        self._admit(name)
+
+    def _admit(self, name: str) -> None:
+        self._behind.discard(name)
+        self._scheduler.add_worker(name)
 
     def _replace(self, name: str, error: RunError | UserError) -> None:
         """Kill a worker, put its groups back in front of those that wait, and start another in its place.
@@ -292,6 +310,7 @@ class RolloutPool(Sampler):
         if self._num_failures[name] > allowed:
             raise RunError(f"{name} failed {self._num_failures[name]} times in a row, the last time: {error}") from error
         self._drop_calls(name)
+        self._behind.discard(name)
         kill(self.workers[name])
         self._unsent.pop(name, None)
         self._cancelled.pop(name, None)

@@ -4,14 +4,18 @@ import os
 import socket
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import ray
+from ray.exceptions import RayError
 
 from r1.config import RunConfig
-from r1.rollout.engine import EngineOptions, SleepingPart, check_group, load_engine_class
+from r1.errors import RunError
+from r1.rollout.engine import DeviceReceiver, EngineOptions, SleepingPart, check_group, load_engine_class
 from r1.runtime.cluster import Resources
 from r1.types import FinishedGroup, GroupRequest, WeightManifest
+from r1.weight_buckets import WeightCopy
 
 
 class RolloutWorker:
@@ -19,10 +23,11 @@ class RolloutWorker:
 
     def __init__(self, engine: str, options: EngineOptions) -> None:
         self._engine = load_engine_class(engine)(options)
+        self._copy: WeightCopy | None = None
 
-    def ready(self) -> tuple[int, str]:
-        """Answers once the engine is up: its process id and host."""
-        return os.getpid(), socket.gethostname()
+    def ready(self) -> tuple[int, str, tuple[str, ...]]:
+        """Answers once the engine is up: its process id, host and devices."""
+        return os.getpid(), socket.gethostname(), self._engine.devices
 
     def advance(
         self, requests: Sequence[GroupRequest], slice_s: float, cancelled: Collection[int] = ()
@@ -54,6 +59,27 @@ class RolloutWorker:
 
     def receive_weights(self, manifest: WeightManifest, verify: bool) -> None:
         self._engine.receive_weights(manifest, verify=verify)
+
+    def write_bucket(self, manifest: WeightManifest, index: int, bucket: Sequence[Any]) -> None:
+        """Fetch a piece of the published file from the object store ([1], its reference) into this process's own copy."""
+        self._copy = self._copy or WeightCopy()
+        try:
+            [piece] = ray.get(list(bucket))
+        except RayError as error:  # the learner that put it there has died, or its node
+            where = f"weight sync, phase transfer, version {manifest.policy_version}"
+            raise RunError(f"{where}: bucket {index} is lost ({type(error).__name__})") from error
+        self._copy.write(manifest, index, piece)
+
+    def receive_copy(self, manifest: WeightManifest, verify: bool) -> None:
+        """As `receive_weights`, from the copy that `write_bucket` made."""
+        self._copy = self._copy or WeightCopy()
+        self._engine.receive_weights(replace(manifest, path=self._copy.path(manifest)), verify=verify)
+
+    def join_transfer(self, meeting_point: str, world_size: int, rank_offset: int) -> None:
+        cast(DeviceReceiver, self._engine).join_transfer(meeting_point, world_size, rank_offset)
+
+    def receive_bucket(self, manifest: WeightManifest, verify: bool, index: int, bucket: dict[str, Any]) -> None:
+        cast(DeviceReceiver, self._engine).receive_bucket(manifest, index, bucket, verify=verify)
 
     def load_weights(self) -> int:
         """Returns the version that the engine holds now."""

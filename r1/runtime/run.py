@@ -24,6 +24,7 @@ from r1.runtime.learner_group import LearnerGroup
 from r1.runtime.placement import placed
 from r1.runtime.reward_pool import RayScorer
 from r1.runtime.rollout_pool import RolloutPool
+from r1.runtime.weight_sync import WeightSync
 from r1.shm_weights import new_buffer_path
 from r1.summary import before_after_table, build_summary, write_summary
 from r1.traces import remove_traces_after, write_traces
@@ -59,8 +60,14 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
     ):
         start = time.perf_counter()
         faults = FaultLog(lambda text: console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True))
-        sampler = RolloutPool(config, placement.rollout, faults)
+        weights = WeightSync(
+            verify=config.sync.verify == "on",
+            deadline_s=config.deadline_s,
+            say=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
+        )
+        sampler = RolloutPool(config, placement.rollout, faults, weights)
         learner = LearnerGroup(config, placement.learner, run_dir, new_buffer_path(), faults, beside=sampler)
+        weights.learner = learner
         cleanup.callback(learner.close)
         # Its children do the work; asking for no CPU lets a two-core machine run everything.
         resources = Resources(num_cpus=0)
@@ -84,7 +91,7 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
             scorer=scorer,
             learner=learner,
         )
-        _train_and_report(trainer, prepared, run_dir, checkpoint[1] if checkpoint else None, started_s, console, faults)
+        _train_and_report(trainer, prepared, run_dir, checkpoint[1] if checkpoint else None, started_s, console, faults, weights)
     return run_dir
 
 
@@ -96,6 +103,7 @@ def _train_and_report(
     started_s: float,
     console: Console,
     faults: FaultLog,
+    weights: WeightSync,
 ) -> None:
     config = trainer.config
     with atomic_file(run_dir / "config.json") as temporary:
@@ -107,7 +115,7 @@ def _train_and_report(
     ended_with: list[str] = []
     try:
         with MetricsLogger(run_dir, config, console) as logger:
-            observer = _observer(trainer, prepared, run_dir, logger, faults)
+            observer = _observer(trainer, prepared, run_dir, logger, faults, weights)
             train(trainer, observer, start=resumed_from or Progress(), evaluated=evaluated_steps(run_dir))
     except BaseException as error:  # Ctrl-C as well: the summary of an unfinished run says how it ended
         ended_with.append(f"{type(error).__name__}: {error}")
@@ -126,7 +134,7 @@ def _train_and_report(
 
 
 def _observer(
-    trainer: Trainer, prepared: Prepared, run_dir: Path, logger: MetricsLogger, faults: FaultLog
+    trainer: Trainer, prepared: Prepared, run_dir: Path, logger: MetricsLogger, faults: FaultLog, weights: WeightSync
 ) -> Observer:
     config, heldout = trainer.config, prepared.heldout
 
@@ -142,7 +150,7 @@ def _observer(
         logger.log_heldout(step, metrics, policy_version)
 
     def log_step(report: StepReport) -> None:
-        logger.log_step(replace(report, metrics={**report.metrics, **faults.counts()}))
+        logger.log_step(replace(report, metrics={**report.metrics, **weights.metrics, **faults.counts()}))
 
     def rewind(progress: Progress) -> None:
         logger.rewind(progress.step)
