@@ -123,9 +123,9 @@ class _Run:
 
     @classmethod
     def read(cls, run_dir: Path) -> "_Run":
-        events = _steps(run_dir, NUM_WARM_UP)
+        config, events = _config(run_dir), _steps(run_dir, NUM_WARM_UP)
         lengths = [read_lengths(run_dir, event["step"]) for event in events]
-        return cls(run_dir=run_dir, config=_config(run_dir), events=events, lengths=lengths)
+        return cls(run_dir=run_dir, config=config, events=events, lengths=lengths)
 
     def sampled(self) -> list[tuple[float, float, float]]:
         """(iterations, tokens, sample seconds) of each step."""
