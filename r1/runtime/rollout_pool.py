@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 from r1.config import RunConfig
-from r1.errors import RunError, SyncError, UserError, WorkerLost
+from r1.errors import PublisherLost, RunError, SyncError, UserError, WorkerLost
 from r1.faults import FaultLog
 from r1.loop import Sampler
 from r1.rollout.engine import requests_of
@@ -106,13 +106,16 @@ class RolloutPool(Sampler):
         """Bring every worker to the published version and go on; returns when all have proved it.
 
         A worker that fails is replaced, and its replacement brought to this version. When all fail in the same way the
-        fault is not theirs, and the run ends.
+        fault is not theirs, and the run ends; or goes on with another learner, when this one was killed after it published.
         """
-        self._manifest = manifest
+        is_first, self._manifest = self._manifest is None, manifest
         ready = [worker for worker in self.workers.values() if not self._is_starting(worker)]
         failed = self._sync(ready, manifest)
         if ready and len(failed) == len(ready) and all(isinstance(error, SyncError) for error in failed.values()):
-            raise next(iter(failed.values()))
+            error = next(iter(failed.values()))
+            if isinstance(error, PublisherLost) and not is_first:
+                raise WorkerLost(str(error))  # the loop starts another learner
+            raise error
         for name, error in failed.items():
             self._replace(name, error)
         while self._num_starting() == len(self.workers):
@@ -203,6 +206,8 @@ class RolloutPool(Sampler):
             failed = self._sync([worker], self._manifest)
             if failed:
                 self._replace(worker.name, failed[worker.name])
+                if isinstance(failed[worker.name], PublisherLost):
+                    raise WorkerLost(str(failed[worker.name]))  # the loop starts another learner
                 return
         self._scheduler.add_worker(worker.name)
 
