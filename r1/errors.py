@@ -20,5 +20,9 @@ class SyncError(RunError):
     """A weight sync did not leave the rollout worker with the learner's exact weights."""
 
 
+class PublisherLost(SyncError):
+    """The published weights are not there: the learner that held them has ended, or is out of reach."""
+
+
 class ScoringError(RunError):
     """Too many reward functions failed or ran out of time for the rewards to be believed."""

@@ -8,7 +8,7 @@ import pytest
 from fake_pool import an_old_version, batch_of, dies, expected, manifest, sample, texts
 from fake_ray import Dead, Late
 
-from r1.errors import RunError, SyncError
+from r1.errors import PublisherLost, RunError, SyncError, WorkerLost
 from r1.runtime import rollout_pool
 from r1.runtime.rollout_pool import MAX_FAILURES_IN_A_ROW, MAX_LOSSES_IN_A_ROW
 
@@ -132,6 +132,40 @@ def test_weights_that_no_worker_can_load_are_not_the_workers_fault(make_pool, en
     with pytest.raises(SyncError, match="rollout worker 0, phase verify: checksum differs"):
         pool.load_weights(manifest(1))
     assert faults.faults == []
+
+
+def gone(manifest, *, verify):
+    if manifest.policy_version:
+        raise PublisherLost("no file")
+
+
+def test_a_learner_that_dies_after_it_published_is_not_the_workers_fault(make_pool, engines):
+    pool, faults = make_pool(2)
+    for engine in engines.made:
+        engine.receive_weights = gone
+    pool.pause()
+    with pytest.raises(WorkerLost, match="rollout worker 0, phase transfer: no file"):  # the loop starts another learner
+        pool.load_weights(manifest(1))
+    assert faults.faults == []
+
+
+def test_a_worker_that_starts_when_the_learner_is_dead_does_not_try_for_ever(make_pool, engines):
+    pool, faults = make_pool(2)
+
+    def start(engine):
+        engine.receive_weights = lambda manifest, *, verify: (_ for _ in ()).throw(PublisherLost("no file"))
+
+    engines.on_start = start
+    engines.spoil = lambda engine, group: dies(engine, group) if engine.number == 1 else group
+    with pytest.raises(WorkerLost, match="rollout worker 1, phase transfer: no file"):
+        sample(pool, batch_of(9))
+    # With the new learner's weights all are there again.
+    engines.on_start = lambda engine: None
+    pool.forget()
+    pool.load_weights(manifest(1))
+    assert texts(sample(pool, batch_of(5, version=1, step=2))) == expected(5)
+    assert "the worker died" in faults.faults[0].text
+    assert "no file; it is replaced" in faults.faults[1].text
 
 
 def test_a_worker_that_cannot_start_at_all_ends_the_run_at_once(make_pool, engines):

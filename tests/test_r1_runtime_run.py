@@ -1,5 +1,6 @@
 """Whole runs: real Ray, real vLLM, the shipped model."""
 
+import re
 import signal
 
 import pytest
@@ -100,3 +101,15 @@ def test_killed_interrupted_and_resumed(tmp_path):
     code, _, err = Program("--resume", str(run_dir)).wait()
     assert code == 2
     assert f"has finished step {saved + 3} of {saved + 3}; pass num_steps=N" in err
+
+
+def test_nothing_is_left_of_a_driver_that_is_killed(tmp_path):
+    shared_before = shared_memory_files()
+    program = Program(QUICKSTART, f"run_dir={tmp_path / 'run'}", "evaluate.num_problems=0")
+    program.wait_for_step(tmp_path / "run", 2)
+    program.look()
+    program.process.kill()
+    program.wait()
+    # Ray's own two agents notice it after some two minutes.
+    assert [name for name in program.survivors() if not re.match("ray::(Dashboard|RuntimeEnv)Agent", name)] == []
+    assert shared_memory_files() == shared_before

@@ -1,12 +1,19 @@
+import os
+import signal
+import subprocess
+import sys
 import uuid
 import weakref
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from tiny import ROOT
 
-from r1.errors import SyncError
+from r1.errors import PublisherLost, SyncError
 from r1.shm_weights import ShmPublisher, read_tensors
+from r1.types import TensorSpec, WeightManifest
 
 TENSORS = [("a", torch.arange(6.0).view(2, 3)), ("b", torch.tensor([1, 2, 3])), ("c", torch.tensor([0.5]))]
 
@@ -48,7 +55,7 @@ def test_each_tensor_is_written_before_the_next_one_is_made(publisher):
     first = publisher.publish(1, one_at_a_time())
     publisher.publish(2, TENSORS[:1])
     assert read_tensors(publisher.publish(3, one_at_a_time()))[2][1].tolist() == [0.5]
-    assert publisher.path.stat().st_size == first.num_bytes == 192
+    assert os.stat(first.path).st_size == first.num_bytes == 192
 
 
 def test_floats_are_cast_to_the_engines_dtype_and_integers_are_not(tmp_path):
@@ -82,5 +89,25 @@ def test_a_cut_off_file_is_refused(publisher):
 def test_a_missing_file_is_refused_and_close_removes_it(publisher):
     manifest = publisher.publish(1, TENSORS)
     publisher.close()
-    with pytest.raises(SyncError, match="does not exist"):
+    with pytest.raises(PublisherLost, match="does not exist"):
+        read_tensors(manifest)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="elsewhere the file has a name, and stays")
+def test_nothing_is_left_of_a_publisher_that_is_killed(tmp_path):
+    program = f"""
+import time, torch
+from r1.shm_weights import ShmPublisher
+publisher = ShmPublisher({str(tmp_path / "weights")!r}, torch.float32)
+print(publisher.publish(3, [("a", torch.ones(2))]), flush=True)
+time.sleep(600)
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    manifest = eval(process.stdout.readline(), {"WeightManifest": WeightManifest, "TensorSpec": TensorSpec})
+    [(_, read)] = read_tensors(manifest)
+    assert list(tmp_path.iterdir()) == []
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert read.tolist() == [1.0, 1.0]  # who has mapped it keeps it
+    with pytest.raises(PublisherLost, match="the learner has ended"):
         read_tensors(manifest)

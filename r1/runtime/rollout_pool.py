@@ -14,7 +14,7 @@ from typing import Any
 import ray
 
 from r1.config import RunConfig
-from r1.errors import RunError, SyncError, UserError, WorkerLost
+from r1.errors import PublisherLost, RunError, SyncError, UserError, WorkerLost
 from r1.faults import FaultLog
 from r1.protocols import Sampler
 from r1.rollout.engine import requests_of
@@ -163,13 +163,16 @@ class RolloutPool(Sampler):
         """Bring every worker to the published version and go on; returns when all have proved it.
 
         A worker that fails is replaced, and its replacement brought to this version. When all fail in the same way the
-        fault is not theirs, and the run ends.
+        fault is not theirs, and the run ends; or goes on with another learner, when this one was killed after it published.
         """
-        self._manifest = manifest
+        is_first, self._manifest = self._manifest is None, manifest
         ready = self._ready()
         failed = self._weights(ready, manifest, wake=self._takes_turns)
         if ready and len(failed) == len(ready) and all(isinstance(error, SyncError) for error in failed.values()):
-            raise next(iter(failed.values()))
+            error = next(iter(failed.values()))
+            if isinstance(error, PublisherLost) and not is_first:
+                raise WorkerLost(str(error))  # the loop starts another learner
+            raise error
         self._is_asleep = False
         for name, error in failed.items():
             self._replace(name, error)
@@ -291,6 +294,8 @@ class RolloutPool(Sampler):
             failed = self._weights([worker], manifest, is_join=True, wake=self._takes_turns)
             if failed:
                 self._replace(name, failed[name])
+                if isinstance(failed[name], PublisherLost):
+                    raise WorkerLost(str(failed[name]))  # the loop starts another learner
                 return
         self._admit(name)
 

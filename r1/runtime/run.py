@@ -36,8 +36,8 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
 
     resume: a run folder to go on in, from its last checkpoint; `config.run_dir` is ignored then.
     Raises `UserError` before anything is started or written when the configuration cannot work, and
-    `RunError` when the run cannot go on. However it ends (Ctrl-C and SIGTERM included, SIGKILL of this
-    process not), no process that it started and no shared-memory file is left.
+    `RunError` when the run cannot go on. However it ends (Ctrl-C, SIGTERM and SIGKILL included), no process that it started
+    and no shared-memory file is left; after a SIGKILL two agents of Ray's stay for some two minutes.
     """
     console = console or Console()
     started_s = time.time()
