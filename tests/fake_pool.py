@@ -9,7 +9,7 @@ from tiny import prompt_batch, tiny_config
 
 from r1.faults import FaultLog
 from r1.rollout.scripted_engine import ScriptedEngine
-from r1.runtime import rollout_pool, rollout_worker
+from r1.runtime import rollout_pool, rollout_team, rollout_worker
 from r1.runtime.cluster import Resources
 from r1.runtime.rollout_pool import RolloutPool
 from r1.types import WeightManifest
@@ -43,7 +43,7 @@ def engines():
 def make_pool(monkeypatch, engines):
     monkeypatch.setattr(rollout_pool.ray, "wait", fake_ray.wait)
     monkeypatch.setattr(rollout_pool.ray, "get", fake_ray.get)
-    monkeypatch.setattr(rollout_pool, "kill", lambda worker: None)
+    monkeypatch.setattr(rollout_team, "kill", lambda worker: None)
     monkeypatch.setattr(rollout_worker, "load_engine_class", lambda name: engines)
 
     class Starting:
@@ -54,7 +54,7 @@ def make_pool(monkeypatch, engines):
                 self._worker = rollout_worker.RolloutWorker("", None)
             return getattr(self._worker, name)
 
-    monkeypatch.setattr(rollout_pool, "rollout_actor", lambda config, resources: lambda index: FakeHandle(Starting()))
+    monkeypatch.setattr(rollout_team, "rollout_actor", lambda config, resources: lambda index: FakeHandle(Starting()))
 
     def make(num_workers=2, *overrides, colocated=False):
         faults = FaultLog()

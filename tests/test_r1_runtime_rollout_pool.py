@@ -10,7 +10,7 @@ from fake_ray import Dead, Late
 
 from r1.errors import PublisherLost, RunError, SyncError, WorkerLost
 from r1.runtime import rollout_pool
-from r1.runtime.rollout_pool import MAX_FAILURES_IN_A_ROW, MAX_LOSSES_IN_A_ROW
+from r1.runtime.rollout_team import MAX_FAILURES_IN_A_ROW, MAX_LOSSES_IN_A_ROW
 
 
 def test_every_group_comes_back_once_whatever_the_number_of_workers(make_pool, engines):
@@ -117,7 +117,7 @@ def test_a_step_of_which_nothing_comes_back_ends_the_run(make_pool, engines):
     # The same worker goes on and on: only the step's own limit is left.
     pool, _ = make_pool(1, "deadline_s=0.1")
     pool._slice_s = 0.01
-    pool._replace_if_late = lambda *arguments: None
+    pool._team._replace_if_late = lambda *arguments: None
     engines.made[0].step = lambda: []
     message = r"step 1, phase sample, policy version 0: no group was finished for 0 s; 0 groups wait, rollout worker 0 has 2; raise deadline_s"
     with pytest.raises(RunError, match=message):
