@@ -120,8 +120,9 @@ class SimulatedRun:
         for name in self._workers:
             self._scheduler.add_worker(name)
         self._version = 0
+        """What the engines hold."""
         self._num_submitted = 0
-        """Steps whose batches were submitted, and tickets given to their groups."""
+        """Steps whose batches were submitted."""
         self._next_ticket = 0
         self._num_in_hand = 0
         self._is_learning = False
