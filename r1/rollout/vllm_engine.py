@@ -30,7 +30,7 @@ from vllm.sampling_params import RequestOutputKind
 from r1.errors import SyncError
 from r1.rollout.engine import EngineOptions, SleepingPart, check_version
 from r1.rollout.tokens import eos_token_ids, text_of
-from r1.rollout.vllm_parallel import end_with_parent, parallel_options
+from r1.rollout.vllm_parallel import leave_nothing_behind, parallel_options
 from r1.rollout.vllm_weights import ShmWeightTransfer, WorkerExtension
 from r1.seeds import sample_seed
 from r1.types import Completion, FinishedGroup, GroupRequest, RolloutGroup, WeightManifest
@@ -79,7 +79,7 @@ class VllmEngine:
         )
         self._llm.llm_engine.set_weight_version("0")
         if options.tensor_parallel_size > 1:
-            self._llm.collective_rpc(end_with_parent)
+            leave_nothing_behind(self._llm)
 
     def add(self, request: GroupRequest) -> None:
         """Every sample is a request of its own, with its own seed."""
