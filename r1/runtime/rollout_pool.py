@@ -1,271 +1,224 @@
-"""The rollout workers behind the `Sampler` protocol: groups go to whoever is free, and a worker that fails is replaced.
+"""Where the workers of a run go: one Ray placement group, planned first, reserved as a whole, removed at the end.
 
-One thread does it all: while the driver waits for anything (a group, an update, scores) it hands out what waits, takes in what
-is finished and looks for workers that are dead or late. So nothing here is shared between threads, and one worker with the
-same seeds gets the same groups in the same order, run after run.
+A bundle is what must be on one node: an engine with all its GPUs, a learner rank, or, where they share devices, an engine with
+the ranks on its GPUs. Ray packs the bundles onto as few nodes as it can, and reserves all of them or none.
+
+Colocated actors ask for no GPU of their own. Ray gives an actor a part of one GPU, never parts of several, and two halves of a
+bundle of two GPUs may be the same GPU: so each bundle holds whole GPUs, is asked once which ones they are, and its actors are
+told theirs. A replaced worker then finds itself on the same devices, whatever its neighbours do.
 """
 
+import math
+import os
 import time
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
+from ray._private.state import available_resources_per_node  # ray.util.tpu's own way; nothing public names the nodes
+from ray.exceptions import GetTimeoutError
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from r1.config import RunConfig
-from r1.errors import RunError, SyncError, UserError, WorkerLost
-from r1.faults import FaultLog
-from r1.loop import Sampler
-from r1.rollout.engine import requests_of
-from r1.rollout.scheduler import GroupScheduler
-from r1.runtime.calls import TICK_S, Failure, Worker, call_each, result_of, where
-from r1.runtime.cluster import Resources, kill
-from r1.runtime.rollout_worker import rollout_actor
-from r1.runtime.weight_sync import sync_weights
-from r1.types import FinishedGroup, PromptBatch, RolloutGroup, WeightManifest
+from r1.errors import RunError, UserError
+from r1.runtime.cluster import Resources
 
-SLICE_S = 0.5
-"""Longest time that a worker goes on without looking up: for new groups, and for new weights."""
-MAX_FAILURES_IN_A_ROW = 3
-"""Failures of one worker without a group in between after which the run stops: replacing it does not help."""
-MAX_LOSSES_IN_A_ROW = 12
-"""The same where it died or hung, which may be the machine's doing and none of its own."""
+TICK_S = 1.0
+"""How often Ctrl-C is looked for while the cluster is waited for."""
+SAY_EVERY_S = 30.0
+
+KINDS = ("GPU", "CPU")
 
 
-@dataclass
-class _Call:
-    worker: Worker
-    phase: str
-    """start, or sample"""
-    since: float
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bundle:
+    """What must be on one node.
+
+    >>> Bundle(holds="rollout worker", wants={"CPU": 1, "GPU": 2}).fits({"CPU": 8.0, "GPU": 5.0})
+    2
+    """
+
+    holds: str
+    """Who is in it, for people."""
+    wants: Mapping[str, float]
+    """Ray's resources, e.g. {"CPU": 1, "GPU": 2}."""
+
+    def fits(self, node: Mapping[str, float]) -> int:
+        """How many such bundles a node has room for."""
+        return min(math.floor(node.get(kind, 0.0) / amount) for kind, amount in self.wants.items())
+
+    def __str__(self) -> str:
+        return " and ".join(f"{amount:g} {kind}" for kind, amount in sorted(self.wants.items(), reverse=True))
 
 
-@dataclass
-class _Pending:
-    """A batch that is being sampled."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Placement:
+    """Which worker goes where."""
 
-    num_left: int
-    finished: deque[RolloutGroup] = field(default_factory=deque)
+    bundles: Sequence[Bundle]
+    rollout: Resources
+    learner: Resources
+    gpus_per_engine: int = 0
+    """Where engine and ranks share them: to be found out by asking the bundle."""
+
+    def wanted(self, kind: str) -> Counter[str]:
+        """Who wants how much of a resource, in all."""
+        wanted: Counter[str] = Counter()
+        for bundle in self.bundles:
+            wanted[bundle.holds] += bundle.wants.get(kind, 0)  # type: ignore[assignment]  # CPUs may be fractions
+        return wanted
 
 
-class RolloutPool(Sampler):
-    """Starts the rollout workers, hands them groups, and keeps them at the learner's version."""
+def plan_placement(config: RunConfig, num_gpus: float) -> Placement:
+    """Which bundles the run needs on a cluster with so many GPUs; without any it runs on CPUs."""
+    rollout, num_ranks = config.rollout, config.learner.num_ranks
+    num_workers, tensor_parallel_size = rollout.num_workers, rollout.tensor_parallel_size
+    colocated = rollout.placement == "colocated" or (rollout.placement is None and num_gpus == 1)
+    if colocated and rollout.max_staleness:
+        why = "" if rollout.placement else ", the default on a cluster with one GPU"
+        raise UserError(
+            f"rollout.max_staleness must be 0 with rollout.placement=colocated{why}: engines and learner take turns on the same "
+            f"devices, got {rollout.max_staleness}; set it to 0, or rollout.placement=disaggregated"
+        )
+    workers, ranks = range(num_workers), range(num_ranks)
+    if colocated and num_gpus:
+        if num_ranks != num_workers * tensor_parallel_size:
+            raise UserError(
+                "rollout.placement=colocated needs one learner rank on each GPU of the engines: learner.num_ranks must be "
+                f"rollout.num_workers x rollout.tensor_parallel_size = {num_workers * tensor_parallel_size}, got {num_ranks}"
+            )
+        wants = {"CPU": 1 + tensor_parallel_size, "GPU": tensor_parallel_size}
+        return Placement(
+            bundles=[Bundle(holds="rollout workers with their learner ranks", wants=wants)] * num_workers,
+            rollout=Resources(num_cpus=1, count=num_workers, bundles=tuple(workers), colocated=True),
+            learner=Resources(
+                num_cpus=1,
+                count=num_ranks,
+                bundles=tuple(rank // tensor_parallel_size for rank in ranks),
+                colocated=True,
+            ),
+            gpus_per_engine=tensor_parallel_size,
+        )
+    # On CPUs the same bundles serve both placements: nothing is shared, and taking turns is the pool's affair.
+    engine = {"CPU": 1, "GPU": tensor_parallel_size} if num_gpus else {"CPU": tensor_parallel_size}
+    rank_wants = {"CPU": 1, "GPU": 1} if num_gpus else {"CPU": 1}
+    return Placement(
+        bundles=[Bundle(holds="rollout workers", wants=engine)] * num_workers
+        + [Bundle(holds="learner ranks", wants=rank_wants)] * num_ranks,
+        rollout=Resources(
+            num_cpus=engine["CPU"],
+            num_gpus=engine.get("GPU", 0),
+            count=num_workers,
+            bundles=tuple(workers),
+            colocated=colocated,
+        ),
+        learner=Resources(
+            num_cpus=1,
+            num_gpus=rank_wants.get("GPU", 0),
+            count=num_ranks,
+            bundles=tuple(num_workers + rank for rank in ranks),
+            colocated=colocated,
+        ),
+    )
 
-    def __init__(self, config: RunConfig, resources: Resources, faults: FaultLog) -> None:
-        self._config = config
-        self._faults = faults
-        self._spawn = rollout_actor(config, resources)
-        self._scheduler = GroupScheduler(max(1, config.rollout.max_num_seqs // config.rollout.group_size))
-        self._next_ticket = 0
-        self._batches: dict[tuple[int, int], _Pending] = {}
-        self._batch_of: dict[int, tuple[int, int]] = {}
-        self._calls: dict[Any, _Call] = {}
-        self._unsent: dict[str, list[Any]] = {}
-        self._manifest: WeightManifest | None = None
-        self._is_paused = False
-        self._num_failures: Counter[str] = Counter()
-        self.workers: dict[str, Worker] = {}
-        self._index = {f"rollout worker {index}": index for index in range(resources.count)}
-        self._takes_turns = resources.colocated
-        self._is_asleep = self._takes_turns
-        """Whether the devices are the learner's now, which has loaded its model before the first engine starts."""
-        self._absent = list(self._index)
-        """Who is to be started when the devices are free."""
-        if not self._is_asleep:
-            self._start_absent()
 
-    # What the loop calls.
+def shortage(placement: Placement, nodes: Sequence[Mapping[str, float]]) -> str | None:
+    """Why the bundles do not fit these nodes, in words, or None. A puzzle of bundles that each fit somewhere is left to Ray.
 
-    def wait_until_ready(self) -> None:
-        """Block until every engine is up; an engine that does not start ends the run here."""
-        self._is_asleep = False
-        self._start_absent()
-        while self._num_starting():
-            self._pump()
+    nodes: what each one has, in all or free.
+    """
+    for kind in KINDS:
+        has, wanted = sum(node.get(kind, 0.0) for node in nodes), placement.wanted(kind)
+        if wanted.total() > has:
+            who = ", ".join(f"{name} {amount:g}" for name, amount in wanted.items())
+            return f"{has:g} {kind}, this run wants {wanted.total():g} ({who})"
+    for text, count in Counter(map(str, placement.bundles)).items():
+        bundle = next(one for one in placement.bundles if str(one) == text)
+        num_fitting = sum(bundle.fits(node) for node in nodes)
+        if num_fitting < count:
+            kind = "GPU" if "GPU" in bundle.wants else "CPU"
+            on_each = ", ".join(f"{node.get(kind, 0.0):g}" for node in nodes)
+            room = f"there is room for {num_fitting}" if num_fitting else "none has that"
+            return f"{on_each} {kind} on its nodes, this run wants {count} x {text} on one node ({bundle.holds}): {room}"
+    return None
 
-    def submit(self, batch: PromptBatch) -> None:
-        """Begin to sample a batch; `collect` gets it."""
-        requests = requests_of(batch, first_ticket=self._next_ticket)
-        self._next_ticket += len(requests)
-        key = (batch.seed, batch.step)
-        assert key not in self._batches, f"step {batch.step} is being sampled already"
-        self._batches[key] = _Pending(num_left=len(requests))
-        self._batch_of |= {request.ticket: key for request in requests}
-        self._scheduler.submit(requests)
-        self._send()
 
-    def collect(self, batch: PromptBatch) -> Iterator[RolloutGroup]:
-        """Yield the groups of a submitted batch as they are finished."""
-        pending = self._batches[batch.seed, batch.step]
-        while pending.finished or pending.num_left:
-            while not pending.finished:
-                self._pump()
-            yield pending.finished.popleft()
-        del self._batches[batch.seed, batch.step]
+@contextmanager
+def placed(config: RunConfig, say: Callable[[str], None]) -> Iterator[Placement]:
+    """Reserve what the run needs, and give it back.
 
-    def pause(self) -> None:
-        """Hand nothing out any more and let what is in hand be finished, with the old weights.
+    Raises `UserError` at once for what this cluster never has, and after `deadline_s` for what others do not give back.
+    say: gets a line on what is reserved, and on what is waited for.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    placement = plan_placement(config, sum(node.get("GPU", 0.0) for node in nodes))
+    missing = shortage(placement, nodes)
+    if missing:
+        raise UserError(f"the Ray cluster has {missing}; {_remedy(placement)}")
+    wanted = {kind: placement.wanted(kind).total() for kind in KINDS}
+    has = {kind: sum(node.get(kind, 0.0) for node in nodes) for kind in KINDS}
+    takes = ", ".join(f"{wanted[kind]:g} of {has[kind]:g} {kind}" for kind in KINDS if wanted[kind])
+    say(f"Ray: {takes}; rollout and learner {'take turns' if placement.rollout.colocated else 'have devices of their own'}")
+    group = placement_group([dict(bundle.wants) for bundle in placement.bundles], strategy="PACK")
+    try:
+        _wait_for(group, placement, config.deadline_s, say)
+        yield _inside(group, placement, config.deadline_s)
+    finally:
+        remove_placement_group(group)
 
-        Engines that share the learner's devices then sleep until the next weights; one that is just starting is waited for,
-        so that none comes up while the learner has the memory.
-        """
-        self._is_paused = True
-        while self._scheduler.num_in_hand() or (self._takes_turns and self._num_starting()):
-            self._pump()
-        if self._takes_turns and not self._is_asleep:
-            self._is_asleep = True
-            self._call_ready("sleep")
 
-    def load_weights(self, manifest: WeightManifest) -> None:
-        """Bring every worker to the published version and go on; returns when all have proved it.
+def _wait_for(group: Any, placement: Placement, deadline_s: float, say: Callable[[str], None]) -> None:
+    start, said = time.monotonic(), 0.0
+    while not group.wait(TICK_S):
+        waited_s = time.monotonic() - start
+        free = shortage(placement, list(available_resources_per_node().values())) or "room, but not for all bundles at once"
+        if waited_s > deadline_s:
+            raise UserError(
+                f"the Ray cluster is busy: nothing was free for {waited_s:.0f} s; free: {free}; "
+                "wait for the other jobs (ray status), start Ray with more, or raise deadline_s"
+            )
+        if said == 0.0 or waited_s - said > SAY_EVERY_S:
+            said = waited_s
+            say(f"waiting since {waited_s:.0f} s for the Ray cluster, at most {deadline_s:.0f} s; free: {free}")
 
-        A worker that fails is replaced, and its replacement brought to this version. When all fail in the same way the
-        fault is not theirs, and the run ends.
-        """
-        self._manifest = manifest
-        ready = self._ready()
-        failed = self._sync(ready, manifest)
-        if ready and len(failed) == len(ready) and all(isinstance(error, SyncError) for error in failed.values()):
-            raise next(iter(failed.values()))
-        self._is_asleep = False
-        for name, error in failed.items():
-            self._replace(name, error)
-        self._start_absent()
-        while self._num_starting() == len(self.workers):
-            self._pump()
-        self._is_paused = False
-        self._send()
 
-    def forget(self) -> None:
-        """Drop everything that is being sampled."""
-        self._scheduler.forget()
-        self._batches.clear()
-        self._batch_of.clear()
-        self._unsent.clear()
-        # A call that is under way ends by itself; what it returns belongs to no batch.
-        self._call_ready("abort")
+def _inside(group: Any, placement: Placement, deadline_s: float) -> Placement:
+    """The same placement within a group, with the devices of those that share them."""
+    rollout, learner = replace(placement.rollout, group=group), replace(placement.learner, group=group)
+    num_gpus = placement.gpus_per_engine
+    if num_gpus:
+        devices = _devices_of(group, len(placement.bundles), num_gpus, deadline_s)
+        rollout = replace(rollout, devices=tuple(",".join(devices[bundle]) for bundle in rollout.bundles))
+        learner = replace(
+            learner, devices=tuple(devices[bundle][rank % num_gpus] for rank, bundle in enumerate(learner.bundles))
+        )
+    return replace(placement, rollout=rollout, learner=learner)
 
-    # While the driver waits for something else: r1.runtime.calls.Background.
 
-    def references(self) -> Sequence[Any]:
-        return list(self._calls)
+def _devices_of(group: Any, num_bundles: int, num_gpus: int, deadline_s: float) -> list[list[str]]:
+    """The GPUs of each bundle, by the names that Ray would give them in CUDA_VISIBLE_DEVICES."""
+    ask = ray.remote(num_cpus=0, num_gpus=num_gpus)(_visible_devices)
+    answers = [
+        ask.options(
+            scheduling_strategy=PlacementGroupSchedulingStrategy(placement_group=group, placement_group_bundle_index=bundle)
+        ).remote()
+        for bundle in range(num_bundles)
+    ]
+    try:
+        return [answer.split(",") for answer in ray.get(answers, timeout=deadline_s)]
+    except GetTimeoutError as error:
+        raise RunError(f"phase placement: no node told its GPUs within {deadline_s:.0f} s") from error
 
-    def attend(self, ready: Sequence[Any]) -> None:
-        """Take in what is ready, replace who is late, hand out what waits."""
-        self._take_in(ready)
-        self._send()
 
-    # Inside.
+def _visible_devices() -> str:
+    return os.environ["CUDA_VISIBLE_DEVICES"]
 
-    def _pump(self) -> None:
-        ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=TICK_S)
-        self.attend(ready)
 
-    def _send(self) -> None:
-        """Give idle workers what they have to do."""
-        if not self._is_paused:
-            for name, requests in self._scheduler.hand_out().items():
-                self._unsent.setdefault(name, []).extend(requests)
-        busy = {one.worker.name for one in self._calls.values()}
-        for name, worker in self.workers.items():
-            if name not in busy and self._scheduler.num_in_hand(name):
-                reference = worker.handle.advance.remote(self._unsent.pop(name, []), SLICE_S)
-                self._calls[reference] = _Call(worker=worker, phase="sample", since=time.monotonic())
-
-    def _take_in(self, ready: Sequence[Any]) -> None:
-        """Handle calls that are finished and those that are overdue."""
-        for reference in ready:
-            if reference not in self._calls:
-                continue  # of a worker that was replaced a moment ago
-            one = self._calls.pop(reference)
-            result = result_of(reference, one.worker, one.phase, "", one.since)
-            if isinstance(result, Failure):
-                self._replace(one.worker.name, result.error)
-            elif one.phase == "start":
-                self._join(one.worker, result)
-            else:
-                self._receive(one.worker, result)
-        for one in list(self._calls.values()):
-            waited_s = time.monotonic() - one.since
-            if waited_s > self._config.deadline_s:
-                here = where(one.worker.name, one.phase, "")
-                self._replace(one.worker.name, WorkerLost(f"{here}: no answer within the deadline of {waited_s:.0f} s"))
-
-    def _receive(self, worker: Worker, finished: Sequence[FinishedGroup]) -> None:
-        for one in finished:
-            request = self._scheduler.finish(worker.name, one.ticket)
-            if request is None:
-                continue  # of a batch that was dropped
-            oldest = request.policy_version - request.max_staleness
-            versions = {completion.policy_version for completion in one.group.completions}
-            if not all(oldest <= version <= request.policy_version for version in versions):
-                self._scheduler.submit([request])
-                error = f"step {request.step}: sampled by policy version {sorted(versions)}, wanted {request.policy_version}"
-                self._replace(worker.name, SyncError(f"{worker.name}, phase sample: {error}"))
-                return
-            self._num_failures[worker.name] = 0
-            pending = self._batches[self._batch_of.pop(one.ticket)]
-            pending.finished.append(one.group)
-            pending.num_left -= 1
-
-    def _join(self, worker: Worker, place: tuple[int, str]) -> None:
-        """A worker is up: bring it to the current version and let it work."""
-        self.workers[worker.name] = worker = replace(worker, pid=place[0], host=place[1])
-        if self._manifest is not None:
-            failed = self._sync([worker], self._manifest)
-            if failed:
-                self._replace(worker.name, failed[worker.name])
-                return
-        self._scheduler.add_worker(worker.name)
-
-    def _call_ready(self, method: str) -> None:
-        """Call a method on all workers that are up, and replace those where it fails."""
-        ready = self._ready()
-        results = call_each(ready, method, phase=method, deadline_s=self._config.deadline_s)
-        for worker, result in zip(ready, results, strict=True):
-            if isinstance(result, Failure):
-                self._replace(worker.name, result.error)
-
-    def _sync(self, workers: Sequence[Worker], manifest: WeightManifest) -> dict[str, RunError | UserError]:
-        verify = self._config.sync.verify == "on"
-        return sync_weights(workers, manifest, verify=verify, deadline_s=self._config.deadline_s, wake=self._takes_turns)
-
-    def _replace(self, name: str, error: RunError | UserError) -> None:
-        """Kill a worker, put its groups back in front of those that wait, and start another in its place.
-
-        While the engines sleep, the other one is started with the next weights.
-        """
-        if self._manifest is None:
-            raise error  # at the start: another one would fail in the same way
-        self._num_failures[name] += 1
-        allowed = MAX_LOSSES_IN_A_ROW if isinstance(error, WorkerLost) else MAX_FAILURES_IN_A_ROW
-        if self._num_failures[name] > allowed:
-            raise RunError(f"{name} failed {self._num_failures[name]} times in a row, the last time: {error}") from error
-        self._drop_calls(name)
-        kill(self.workers[name])
-        self._unsent.pop(name, None)
-        num_groups = self._scheduler.remove_worker(name)
-        self._faults.add("rollout_worker", f"{error}; it is replaced, {num_groups} groups are sampled again")
-        self._absent.append(name)
-        if not self._is_asleep:
-            self._start_absent()
-
-    def _start_absent(self) -> None:
-        for name in self._absent:
-            self.workers[name] = worker = Worker(name=name, handle=self._spawn(self._index[name]))
-            self._calls[worker.handle.ready.remote()] = _Call(worker=worker, phase="start", since=time.monotonic())
-        self._absent.clear()
-
-    def _drop_calls(self, name: str) -> None:
-        self._calls = {reference: one for reference, one in self._calls.items() if one.worker.name != name}
-
-    def _ready(self) -> list[Worker]:
-        """The workers that are up."""
-        return [w for w in self.workers.values() if w.name not in self._absent and not self._is_starting(w)]
-
-    def _is_starting(self, worker: Worker) -> bool:
-        return any(one.phase == "start" and one.worker.name == worker.name for one in self._calls.values())
-
-    def _num_starting(self) -> int:
-        return sum(self._is_starting(worker) for worker in self.workers.values())
+def _remedy(placement: Placement) -> str:
+    remedy = "start Ray with more, or lower rollout.num_workers, rollout.tensor_parallel_size or learner.num_ranks"
+    num_gpus = placement.wanted("GPU").total()
+    return f"{remedy}; rollout.placement=colocated shares the GPUs" if num_gpus and not placement.rollout.colocated else remedy
