@@ -58,3 +58,8 @@ def test_a_run_is_prepared_with_the_configured_rewards():
     assert prepare(tiny_config(*overrides)).task.rewards == {"accuracy": 1.0, "tag_count": 0.2}
     with pytest.raises(UserError, match="option 'task.rewards': no 'acuracy' here; did you mean 'accuracy'"):
         prepare(tiny_config('task.rewards={"acuracy"=1.0}'))
+
+
+def test_processes_that_cannot_share_the_heads_are_refused():
+    with pytest.raises(UserError, match="must divide the model's 4 attention heads, got 3; use one of 1, 2, 4$"):
+        prepare(tiny_config("rollout.tensor_parallel_size=3"))

@@ -143,12 +143,15 @@ def cluster(monkeypatch):
 
 def test_what_is_reserved_is_given_back_also_after_a_failure(cluster):
     said = []
-    with pytest.raises(KeyError), placed(tiny_config(), said.append) as inside:
+    with placed(tiny_config(), said.append) as inside:
         assert inside.rollout.group is inside.learner.group is cluster.group
         assert not cluster.group.is_removed
-        raise KeyError
     assert cluster.group.is_removed
     assert said == ["Ray: 2 of 2 CPU; rollout and learner have devices of their own"]
+    cluster.group = FakeGroup(1)
+    with pytest.raises(KeyError), placed(tiny_config(), said.append):
+        raise KeyError
+    assert cluster.group.is_removed
 
 
 def test_a_busy_cluster_is_waited_for_and_one_hears_of_it(cluster):

@@ -53,9 +53,9 @@ def test_no_engine_starts_while_the_others_sleep(make_pool, engines):
     engines.made[0].sleep = lambda: (_ for _ in ()).throw(Dead)
     pool.submit(batch_of(3))
     pool.pause()
-    pool.pause()
     assert "rollout worker 0, phase sleep: the worker died" in faults.faults[0].text
     assert pool.references() == []
+    pool.pause()
     assert engines.made[1].calls.count("sleep") == 1
     pool.forget()  # the learner was lost: it loads an older version, and they go on from there
     pool.load_weights(manifest(0))

@@ -33,7 +33,7 @@ from r1.errors import RunError, SyncError
 from r1.rollout.engine import EngineOptions, SleepingPart, check_version
 from r1.rollout.tokens import eos_token_ids, text_of
 from r1.rollout.vllm_device_weights import IpcWeightTransfer, NcclWeightTransfer
-from r1.rollout.vllm_parallel import end_with_parent, parallel_options
+from r1.rollout.vllm_parallel import leave_nothing_behind, parallel_options
 from r1.rollout.vllm_weights import ShmWeightTransfer, WorkerExtension
 from r1.seeds import sample_seed
 from r1.types import Completion, FinishedGroup, GroupRequest, RolloutGroup, WeightManifest
@@ -86,7 +86,7 @@ class VllmEngine:
         self._is_updating = False
         self.devices: tuple[str, ...] = tuple(filter(None, self._llm.collective_rpc("device_id")))
         if options.tensor_parallel_size > 1:
-            self._llm.collective_rpc(end_with_parent)
+            leave_nothing_behind(self._llm)
 
     def add(self, request: GroupRequest) -> None:
         """Every sample is a request of its own, with its own seed."""
