@@ -182,3 +182,23 @@ def test_what_was_dropped_does_not_come_back(make_pool, engines):
     assert "rollout worker 1, phase abort: the worker died" in faults.faults[0].text
     assert texts(sample(pool, batch_of(3))) == expected(3)
     assert sum(engine.num_unfinished for engine in engines.made) == 0
+
+
+@pytest.mark.parametrize("until", ["the learner is free", "the next version"])
+def test_a_replacement_that_the_learner_has_no_time_for_waits(make_pool, engines, until):
+    pool, _ = make_pool(2)
+    busy = [True]
+    pool._weights.can_reach = lambda worker, manifest: not busy[0]
+    engines.spoil = lambda engine, group: dies(engine, group) if engine.number == 1 else group
+    assert texts(sample(pool, batch_of(9))) == expected(9)
+    assert engines.made[2].calls == []  # it is up, and holds weights that nobody asked for
+    version = 0
+    if until == "the learner is free":
+        busy[0] = False
+        pool.attend([])
+    else:
+        pool.pause()
+        pool.load_weights(manifest(version := 1))
+    assert texts(sample(pool, batch_of(9, version=version, step=2))) == expected(9)
+    assert engines.made[2].calls[:4] == ["receive_weights", "load_weights", "reset_prefix_cache", "verify_weights"]
+    assert engines.made[2].calls.count("sample_group") > 0

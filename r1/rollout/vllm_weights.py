@@ -15,6 +15,7 @@ from vllm.distributed.weight_transfer.base import WeightTransferEngine, WeightTr
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 from vllm.model_executor.layers.attention import is_deferred_attention_layer
 from vllm.model_executor.layers.fused_moe.experts.cpu_moe import CPUUnquantizedExperts
+from vllm.model_executor.layers.linear import ReplicatedLinear
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
@@ -205,7 +206,8 @@ class WorkerExtension:
 def layers_with_other_checksums(model: torch.nn.Module, manifest: WeightManifest) -> list[str]:
     """The same where the published bytes are gone: on a GPU, which packs nothing, by the checksums of its weights.
 
-    A fused layer's weight is cut into the shapes that were published. Tensor-parallel workers hold parts of those.
+    A fused layer's weight is cut into the shapes that were published. Of a layer that several processes share each holds a
+    part, of which a checksum of the whole says nothing: it is left out, and rests on the checksums of what arrived.
     """
     specs = {spec.name: spec for spec in manifest.tensors}
     shapes = _turned(model, {spec.name: torch.empty(spec.shape, device="meta") for spec in manifest.tensors})
@@ -213,7 +215,8 @@ def layers_with_other_checksums(model: torch.nn.Module, manifest: WeightManifest
     for name, layer in model.named_modules():
         parts = [part for part in published_names(model, name) if part in specs]
         weight = getattr(layer, "weight", None)
-        if not parts or weight is None:
+        is_shared = getattr(layer, "tp_size", 1) > 1 and not isinstance(layer, ReplicatedLinear)
+        if not parts or weight is None or is_shared:
             continue
         num_rows = [len(shapes[part]) for part in parts]
         if len(weight) < sum(num_rows):
