@@ -160,7 +160,8 @@ def _print_numbers(console: "Console", setting: Setting, fit: Fit | None) -> Non
         f"scores {setting.score_s:.3g} s, sync {setting.sync_s:.3g} s"
     )
     if fit:
-        console.print(f"fitted with a mean error of {fit.engine_error:.1%} (sample) and {fit.update_error:.1%} (update)")
+        sample = "" if fit.engine_error is None else f"{fit.engine_error:.1%} (sample) and "
+        console.print(f"fitted with a mean error of {sample}{fit.update_error:.1%} (update)")
 
 
 def _check_runs(console: "Console", setting: Setting, lengths: Lengths, runs: Sequence[Path], fitted: Sequence[Path]) -> None:

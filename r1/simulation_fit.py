@@ -39,9 +39,10 @@ class Fit:
     """Of the first run."""
     groups: list[list[int]]
     """[groups][G] tokens of each completion, of the first run."""
-    engine_error: float
-    """Mean |fitted - measured| / measured of the sample seconds that it was fitted to."""
+    engine_error: float | None
+    """Mean |fitted - measured| / measured of the sample seconds that it was fitted to; None where the speed was given."""
     update_error: float
+    """The same of the update seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +64,7 @@ def fit_runs(run_dirs: Sequence[Path], speed: EngineSpeed | None = None) -> Fit:
     speed: of the engine, where it is known; then it is not fitted, and any kind of run will do.
     """
     runs = [_Run.read(run_dir) for run_dir in run_dirs]
-    engine_error = 0.0
+    engine_error = None
     if speed is None:
         rows = [row for run in runs for row in run.sampled()]
         spread = _spread([num_tokens / iterations for iterations, num_tokens, _ in rows])

@@ -10,7 +10,8 @@ from typer.main import get_command
 from r1.config import load_config
 from r1.errors import UserError
 from r1.rollout.scheduler import GroupScheduler
-from r1.simulate import app, main
+from r1.runtime import rollout_pool
+from r1.simulate import SLICE_S, app, main
 from r1.simulated_engine import EngineSpeed
 from r1.simulation_fit import fit_runs, groups_of_run, measured_run
 from r1.traces import write_traces
@@ -182,3 +183,7 @@ def test_the_simulator_hands_out_with_the_pools_own_scheduler(capsys, monkeypatc
     monkeypatch.setattr(GroupScheduler, "hand_out", lambda self: asked.append(1) or original(self))
     run_command(capsys, *BY_HAND.split(), "--update-s", 1, "--sync-s", 1, "--engines", 1)
     assert asked
+
+
+def test_workers_look_up_as_often_as_the_pools():
+    assert SLICE_S == rollout_pool.SLICE_S
