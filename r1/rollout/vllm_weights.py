@@ -17,6 +17,14 @@ from vllm.model_executor.layers.fused_moe.experts.cpu_moe import CPUUnquantizedE
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
+from r1.rollout.vllm_packing import (
+    PROBE_COLUMNS,
+    columns_by_layer,
+    is_multiplied_with,
+    packed_from,
+    packing_noted,
+    part_checksums,
+)
 from r1.shm_weights import read_tensors
 from r1.types import WeightManifest
 
@@ -50,6 +58,7 @@ class ShmWeightTransfer(WeightTransferEngine[ShmInit, ShmUpdate]):
     def receive_weights(self, update_info: ShmUpdate) -> None:
         """Only read and compare: damaged bytes must be refused before any layer has changed."""
         self._tensors = read_tensors(update_info.manifest, verify=update_info.verify)
+        self._manifest = update_info.manifest if update_info.verify else None
 
     def finish_weight_update(self) -> None:
         """Load through vLLM's layerwise reload; `model.load_weights` on the live, packed model raises half-way.
@@ -59,12 +68,13 @@ class ShmWeightTransfer(WeightTransferEngine[ShmInit, ShmUpdate]):
         # Attention layers own no weight of a checkpoint, but DeepSeek's keep matrices that they derive from one.
         derived = tuple(f"{name}." for name, layer in self.model.named_modules() if is_deferred_attention_layer(layer))
         wanted = {name for name, _ in self.model.named_parameters() if not name.startswith(derived)}
-        initialize_layerwise_reload(self.model)
-        loaded = self.model.load_weights(iter(self._tensors))
-        finalize_layerwise_reload(self.model, self.model_config)
-        self._tensors = []
-        repack_tied_output_heads(self.model)
-        repack_experts(self.model)
+        with packing_noted(_rows_of_packed_layers(self.model, self._manifest) if self._manifest else {}):
+            initialize_layerwise_reload(self.model)
+            loaded = self.model.load_weights(iter(self._tensors))
+            finalize_layerwise_reload(self.model, self.model_config)
+            self._tensors = []
+            repack_tied_output_heads(self.model)
+            repack_experts(self.model)
         # Not raised here: vLLM would take the update for unfinished and refuse the next one.
         self.without_weights = sorted(wanted - loaded)
 
@@ -134,51 +144,73 @@ def _experts_hold(name: str, layer: Any, kernel: CPUUnquantizedExperts, publishe
 class WorkerExtension:
     """Methods that vLLM adds to its worker, for `collective_rpc`."""
 
+    _next_to_probe = 0
+
     def layers_with_other_weights(self, manifest: WeightManifest) -> list[str]:
         """Parameters that received nothing, and layers whose weight is not, bit by bit, the published one.
 
         A fused layer's weight is its published parts in a row. Where a CPU has packed a weight there is nothing left to
-        read, so the layer is asked: a one-hot input makes its kernel return one column of what it multiplies with,
-        exactly (one product with 1.0, all others 0). Bits and not a tolerance, since an update may move a bf16 weight by
-        one unit in the last place. 16 columns are compared; an optimizer step changes some bit in them.
+        read: `r1.rollout.vllm_packing` noted of which bits it was packed, and kernels are asked in turn for some columns of
+        what they multiply with. Where nothing was noted all are asked; an optimizer step changes some bit in 16 columns.
 
         Says nothing of biases, of experts on a GPU, and of weights whose names differ from the published ones: those rest on
         the checksums and on vLLM's own count of what it loaded.
         """
         model: torch.nn.Module = self.model_runner.model  # type: ignore[attr-defined]
-        published = dict(read_tensors(manifest, verify=False))
+        published, specs = dict(read_tensors(manifest, verify=False)), {spec.name: spec for spec in manifest.tensors}
         for module in model.modules():
             transpose = getattr(module, "_transpose_conv1d", None)
             if transpose is not None:  # GPT-2's files hold its matrices transposed; vLLM turns them when it loads
                 published = dict(transpose(published.items()))
+        layers = [(name, layer, [part for part in parts if part in specs]) for name, layer, parts in _parts_by_layer(model)]
+        numels = {name: sum(published[p].numel() for p in parts) for name, layer, parts in layers if parts and packed_from(layer)}
+        columns, self._next_to_probe = columns_by_layer(numels, self._next_to_probe)
         stale = list(self.weight_transfer_engine.without_weights)  # type: ignore[attr-defined]
-        for name, layer in model.named_modules():
-            parts = [published[part] for part in _published_names(model, name) if part in published]
-            weight = getattr(layer, "weight", None)
-            if not parts or weight is None:
-                continue
-            wanted = torch.cat(parts)
-            if hasattr(layer, "cpu_linear"):
-                columns = torch.linspace(0, wanted.shape[1] - 1, 16).long()
-                probes = torch.nn.functional.one_hot(columns, wanted.shape[1]).to(wanted)
-                held, wanted = layer.cpu_linear(probes, weight, None).T, wanted[:, columns]
+        for name, layer, parts in layers:
+            wanted, noted = [published[part] for part in parts], packed_from(layer)
+            if not parts:
+                holds = True  # nothing under its name was published
+            elif noted:
+                holds = noted == [specs[part].checksum for part in parts]
+                holds = holds and (name not in columns or is_multiplied_with(layer, torch.cat(wanted), columns[name]))
+            elif hasattr(layer, "cpu_linear"):
+                holds = is_multiplied_with(layer, torch.cat(wanted), PROBE_COLUMNS)
             else:
-                held = weight.cpu()
-            # An embedding is padded to a multiple of 64 rows.
-            if not torch.equal(held[: len(wanted)], wanted):
+                # Checksums, since torch.equal takes 0.2 s for an embedding of 28M weights.
+                held = part_checksums(layer.weight.detach().cpu(), [len(part) for part in wanted])
+                holds = held == [part_checksums(part, [len(part)])[0] for part in wanted]
+            if not holds:
                 stale.append(name)
         stale += [name for name, layer, kernel in _packed_experts(model) if not _experts_hold(name, layer, kernel, published)]
         return stale
 
 
-def _published_names(model: torch.nn.Module, layer_name: str) -> list[str]:
-    """The published weights that a vLLM layer is made of: "...qkv_proj" -> q, k and v; a tied head -> the embedding."""
-    for name, _, embedding in _tied_output_heads(model):
-        if layer_name == name:
-            return [f"{embedding}.weight"]
-    parent, _, own = layer_name.rpartition(".")
-    parts = getattr(model, "packed_modules_mapping", {}).get(own, [own])
-    return [f"{parent}.{part}.weight" if parent else f"{part}.weight" for part in parts]
+def _rows_of_packed_layers(model: torch.nn.Module, manifest: WeightManifest) -> dict[Any, list[int]]:
+    """Packed layer -> rows of each published tensor whose very bits are packed; vLLM turns GPT-2's matrices on their way."""
+    if any(hasattr(module, "_transpose_conv1d") for module in model.modules()):
+        return {}
+    specs = {spec.name: spec for spec in manifest.tensors}
+    found = {}
+    for _, layer, parts in _parts_by_layer(model):
+        own = [specs[part] for part in parts if part in specs]
+        dtype = str(layer.weight.dtype).removeprefix("torch.")
+        if own and hasattr(layer, "cpu_linear") and all(spec.dtype == dtype for spec in own):
+            found[layer] = [spec.shape[0] for spec in own]
+    return found
+
+
+def _parts_by_layer(model: torch.nn.Module) -> list[tuple[str, Any, list[str]]]:
+    """(name, layer, the published weights it is made of): "...qkv_proj" of q, k and v; a tied head of the embedding."""
+    tied = {name: embedding for name, _, embedding in _tied_output_heads(model)}
+    fused = getattr(model, "packed_modules_mapping", {})
+    found = []
+    for name, layer in model.named_modules():
+        if getattr(layer, "weight", None) is None:
+            continue
+        parent, dot, own = name.rpartition(".")
+        parts = [tied[name]] if name in tied else [f"{parent}{dot}{part}" for part in fused.get(own, [own])]
+        found.append((name, layer, [f"{part}.weight" for part in parts]))
+    return found
 
 
 if ShmWeightTransfer.NAME not in WeightTransferEngineFactory._registry:
