@@ -186,7 +186,7 @@ def test_a_tensor_that_changed_after_it_was_published_is_refused_by_ipc(engine, 
 
 
 def test_the_proof_after_the_load_compares_checksums_of_fused_layers_on_their_device():
-    from r1.rollout.vllm_weights import layers_with_other_checksums
+    from r1.rollout.vllm_proof import layers_with_other_checksums
 
     published = load_tiny_model()
     manifest = device_manifest(1, published.named_parameters())

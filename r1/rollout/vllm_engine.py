@@ -204,7 +204,7 @@ class VllmEngine:
             raise SyncError(
                 f"weight sync: vLLM reports version {self._llm.get_weight_version()}, not {self._manifest.policy_version}"
             )
-        for stale in self._llm.collective_rpc("layers_with_other_weights", args=(self._manifest,)):
+        for stale in self._llm.collective_rpc("stale_weights", args=(self._manifest,)):
             if stale:
                 raise SyncError(
                     f"weight sync, phase verify, version {self.policy_version}: {len(stale)} layers compute with other weights "

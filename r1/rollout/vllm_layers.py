@@ -1,0 +1,57 @@
+"""What vLLM's layers are made of, seen from the published weights."""
+
+from typing import Any
+
+import torch
+from vllm.model_executor.layers.fused_moe.experts.cpu_moe import CPUUnquantizedExperts
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
+
+
+def parts_by_layer(model: torch.nn.Module) -> list[tuple[str, Any, list[str]]]:
+    """(name, layer, the published weights it is made of): "...qkv_proj" of q, k and v; a tied head of the embedding."""
+    tied = {name: embedding for name, _, embedding in tied_output_heads(model)}
+    fused = getattr(model, "packed_modules_mapping", {})
+    found = []
+    for name, layer in model.named_modules():
+        if getattr(layer, "weight", None) is None:
+            continue
+        parent, dot, own = name.rpartition(".")
+        parts = [tied[name]] if name in tied else [f"{parent}{dot}{part}" for part in fused.get(own, [own])]
+        found.append((name, layer, [f"{part}.weight" for part in parts]))
+    return found
+
+
+def tied_output_heads(model: torch.nn.Module) -> list[tuple[str, ParallelLMHead, str]]:
+    """(name, module, embedding's name) of the output heads with a packed copy whose weight belongs to an embedding."""
+    shared = {
+        id(module.weight): name
+        for name, module in model.named_modules()
+        if isinstance(module, VocabParallelEmbedding) and not isinstance(module, ParallelLMHead)
+    }
+    return [
+        (name, module, shared[id(module.weight)])
+        for name, module in model.named_modules()
+        if isinstance(module, ParallelLMHead) and hasattr(module, "cpu_linear") and id(module.weight) in shared
+    ]
+
+
+def packed_experts(model: torch.nn.Module) -> list[tuple[str, Any, CPUUnquantizedExperts]]:
+    """(name, layer, kernel) of the layers that hold experts in a CPU's packing."""
+    kernels = [
+        (name, layer, getattr(getattr(getattr(layer, "quant_method", None), "moe_kernel", None), "fused_experts", None))
+        for name, layer in model.named_modules()
+    ]
+    return [(name, layer, kernel) for name, layer, kernel in kernels if isinstance(kernel, CPUUnquantizedExperts)]
+
+
+def turned(model: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """GPT-2's files hold its matrices transposed, and vLLM turns them when it loads; from here to there and back alike."""
+    for module in model.modules():
+        transpose = getattr(module, "_transpose_conv1d", None)
+        if transpose is not None:
+            tensors = dict(transpose(tensors.items()))
+    return tensors
+
+
+def is_turned(model: torch.nn.Module) -> bool:
+    return any(hasattr(module, "_transpose_conv1d") for module in model.modules())
