@@ -150,12 +150,16 @@ def test_the_nccl_group_is_formed_anew_only_when_its_members_changed(log):
 
 def test_an_engine_that_refuses_what_it_received_does_not_take_the_others_along(log):
     learner, ways = FakeLearner(log, [("n1", "g0")]), new_transports()
-    bad = engine(1, log, "n1", "g2", receive_weights=SyncError("3 tensors are wrong"))
-    failed = sync([engine(0, log, "n1", "g1"), bad], ON_GPU, learner, ways)
+    workers = [engine(0, log, "n1", "g1"), engine(1, log, "n1", "g2")]
+    assert sync(workers, ON_GPU, learner, ways) == {}
+    del log[:]
+    workers[1].handle.worker.answers["receive_weights"] = SyncError("3 tensors are wrong")
+    failed = sync(workers, ON_GPU, learner, ways)
     assert {name: str(error) for name, error in failed.items()} == {"engine 1": "engine 1, phase transfer: 3 tensors are wrong"}
     assert [entry[0] for entry in of(log, "verify_weights")] == ["engine 0"]
-    sync([engine(0, log, "n1", "g1")], ON_GPU, learner, ways)
-    assert len(of(log, "meeting_point")) == 2
+    assert not of(log, "meeting_point")
+    sync(workers, ON_GPU, learner, ways)
+    assert len(of(log, "meeting_point")) == 1  # nobody knows what is left in the old group
 
 
 def test_a_learner_that_hangs_because_an_engine_died_is_lost_and_says_why(log):

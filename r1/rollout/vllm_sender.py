@@ -29,8 +29,8 @@ class NcclSender:
         tensors: begins a walk over the weights; all ranks walk together.
         """
         meeting = urlsplit(meeting_point)
-        assert meeting.hostname, meeting_point
-        assert meeting.port, meeting_point
+        assert meeting.hostname is not None
+        assert meeting.port is not None
         self._source = _Source(tensors)
         self._trainer = WeightTransferTrainerFactory.trainer_init(
             NCCLTrainerInitInfo(
