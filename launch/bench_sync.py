@@ -18,7 +18,6 @@ from typing import Any
 from r1.batching import TrainBatch, make_train_batch
 from r1.config import RunConfig, load_config
 from r1.faults import FaultLog
-from r1.runtime.calls import Worker
 from r1.runtime.cluster import connected, plan_resources
 from r1.runtime.learner_group import LearnerGroup
 from r1.runtime.rollout_pool import RolloutPool
