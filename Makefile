@@ -10,7 +10,7 @@ ARGS ?=
 LOCKS := requirements/cpu.lock requirements/gpu.lock requirements/dev.lock
 STAMP = .venv/.installed-$(DEVICE)-$(shell cat $(LOCKS) requirements/install.sh pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: help setup train test check bench-rewards bench-learner bench-overlap lint fast-test lock clean
+.PHONY: help setup train test check bench-rewards bench-learner bench-overlap bench-sync bench-driver lint fast-test lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -35,6 +35,12 @@ bench-learner: setup ## time the learner's parts, tokens/s and MFU; ARGS="--dtyp
 
 bench-overlap: setup ## wall time of strict and overlapped training; ARGS="--steps 20 --in-flight" and others
 	.venv/bin/python -m launch.bench_overlap $(ARGS)
+
+bench-sync: setup ## time a weight sync by phase, with and without verification; ARGS="--dtype float32" and others, see --help
+	.venv/bin/python -m launch.bench_sync $(ARGS)
+
+bench-driver: setup ## completions/s of the driver with an engine that answers at once; ARGS="--workers 2" and others, see --help
+	.venv/bin/python -m launch.bench_driver $(ARGS)
 
 lint:
 	.venv/bin/ruff check .

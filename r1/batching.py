@@ -4,9 +4,11 @@ Shapes: B rows, T columns. Row b holds prompt + completion of one sample; column
 """
 
 import heapq
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from r1.algorithm.aggregation import BatchCounts
@@ -166,28 +168,28 @@ def _split(rows: Sequence[_Row], max_tokens: int) -> Iterator[list[_Row]]:
 
 
 def _pad(rows: Sequence[_Row]) -> MicroBatch:
+    # In numpy: row by row torch takes several times as long, most of it for turning tuples into tensors.
     shape = (len(rows), max(row.num_columns for row in rows))
-    token_ids, labels = torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.int64)
-    attention_mask, loss_mask = torch.zeros(shape, dtype=torch.bool), torch.zeros(shape, dtype=torch.bool)
-    fresh = torch.zeros(shape, dtype=torch.bool)
-    rollout_logprobs, advantages = torch.zeros(shape), torch.zeros(shape)
+    token_ids, labels = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    attention_mask, loss_mask, fresh = np.zeros(shape, bool), np.zeros(shape, bool), np.zeros(shape, bool)
+    rollout_logprobs, advantages = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     for b, row in enumerate(rows):
-        sequence = torch.tensor(row.prompt.token_ids + row.completion.token_ids, dtype=torch.int64)
+        sequence = np.frombuffer(array("q", row.prompt.token_ids + row.completion.token_ids), np.int64)
         end = row.num_columns
         # The first completion token is predicted by the last prompt token.
         begin = len(row.prompt.token_ids) - 1
         token_ids[b, :end], labels[b, :end] = sequence[:-1], sequence[1:]
         attention_mask[b, :end], loss_mask[b, begin:end], fresh[b, begin + row.num_stale : end] = True, True, True
-        rollout_logprobs[b, begin:end] = torch.tensor(row.completion.rollout_logprobs)
+        rollout_logprobs[b, begin:end] = array("f", row.completion.rollout_logprobs)
         advantages[b, begin:end] = row.advantage
     return MicroBatch(
-        token_ids_BT=token_ids,
-        labels_BT=labels,
-        attention_mask_BT=attention_mask,
-        loss_mask_BT=loss_mask,
-        rollout_logprobs_BT=rollout_logprobs,
-        advantages_BT=advantages,
-        fresh_BT=fresh,
+        token_ids_BT=torch.from_numpy(token_ids),
+        labels_BT=torch.from_numpy(labels),
+        attention_mask_BT=torch.from_numpy(attention_mask),
+        loss_mask_BT=torch.from_numpy(loss_mask),
+        rollout_logprobs_BT=torch.from_numpy(rollout_logprobs),
+        advantages_BT=torch.from_numpy(advantages),
+        fresh_BT=torch.from_numpy(fresh),
     )
 
 

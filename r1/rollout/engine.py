@@ -201,7 +201,8 @@ def check_group(prompt: Prompt, completions: Sequence[Completion], vocab_size: i
             )
         if completion.finish_reason == "abort":
             raise SyncError(f"{where}: the engine gave it up after {len(completion.token_ids)} tokens")
-        if not all(0 <= token < vocab_size for token in completion.token_ids):
+        if min(completion.token_ids) < 0 or max(completion.token_ids) >= vocab_size:
             raise SyncError(f"{where}: a token id outside the vocabulary of {vocab_size}")
-        if not all(math.isfinite(logprob) and logprob <= 1e-3 for logprob in completion.rollout_logprobs):
+        # A sum is finite if all its parts are, and many times faster than looking at each: this runs for every token.
+        if not math.isfinite(sum(completion.rollout_logprobs)) or max(completion.rollout_logprobs) > 1e-3:
             raise SyncError(f"{where}: a log-probability that is not finite or above 0")

@@ -58,7 +58,8 @@ def packed_from(layer: Any) -> list[int] | None:
 
 def part_checksums(weight: torch.Tensor, rows: Sequence[int]) -> list[int]:
     """Checksums of the parts of a weight [N, ...] on the CPU; an embedding's padding, below the last part, has none."""
-    return [checksum(part.reshape(-1).view(torch.uint8)) for part in torch.split(weight[: sum(rows)], list(rows))]
+    parts = torch.split(weight[: sum(rows)], list(rows))
+    return [checksum(part.reshape(-1).view(torch.uint8)) for part in parts]
 
 
 def columns_by_layer(numels: Mapping[str, int], first: int) -> tuple[dict[str, int], int]:
