@@ -37,8 +37,8 @@ def test_new_weights_are_used_and_the_version_grows(engine, tmp_path):
     model = load_tiny_model()
     for parameter in model.parameters():
         parameter.data.mul_(1.05)
-    manifest = ShmPublisher(tmp_path / "w", engine._model.dtype).publish(1, model.named_parameters())
-    fresh.receive_weights(manifest, verify=True)
+    publisher = ShmPublisher(tmp_path / "w", engine._model.dtype)
+    fresh.receive_weights(publisher.publish(1, model.named_parameters()), verify=True)
     assert fresh.policy_version == 0
     fresh.load_weights()
     assert mean_difference(model, generate(fresh, prompt_batch(["12+34="], policy_version=1))) < 1e-5
@@ -60,7 +60,11 @@ def test_engines_are_named_by_import_string():
     ("change", "message"),
     [
         ({"token_ids": (999, 1)}, "outside the vocabulary"),
+        ({"token_ids": (3, 54)}, "outside the vocabulary"),
+        ({"token_ids": (3, -1)}, "outside the vocabulary"),
         ({"rollout_logprobs": (float("nan"), -1.0)}, "not finite or above 0"),
+        ({"rollout_logprobs": (-1.0, float("nan"))}, "not finite or above 0"),
+        ({"rollout_logprobs": (float("-inf"), -1.0)}, "not finite or above 0"),
         ({"rollout_logprobs": (0.5, -1.0)}, "not finite or above 0"),
         ({"rollout_logprobs": (-1.0,)}, "2 tokens with 1 log-probabilities"),
         ({"token_ids": (), "rollout_logprobs": ()}, "0 tokens with 0"),
