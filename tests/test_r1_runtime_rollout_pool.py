@@ -188,7 +188,7 @@ def test_what_was_dropped_does_not_come_back(make_pool, engines):
 def test_a_replacement_that_the_learner_has_no_time_for_waits(make_pool, engines, until):
     pool, _ = make_pool(2)
     busy = [True]
-    pool._weights.can_reach = lambda worker, manifest: not busy[0]
+    pool._team._weights.can_reach = lambda worker, manifest: not busy[0]
     engines.spoil = lambda engine, group: dies(engine, group) if engine.number == 1 else group
     assert texts(sample(pool, batch_of(9))) == expected(9)
     assert engines.made[2].calls == []  # it is up, and holds weights that nobody asked for

@@ -10,7 +10,7 @@ from tiny import load_tiny_model, tiny_config
 
 from r1.faults import FaultLog
 from r1.preflight import prepare
-from r1.runtime.cluster import connected, plan_resources
+from r1.runtime.cluster import Resources, connected
 from r1.runtime.rollout_pool import RolloutPool
 from r1.seeds import sample_seed
 from r1.shm_weights import ShmPublisher, new_buffer_path
@@ -30,7 +30,7 @@ def sampled_by(num_workers):
     publisher = ShmPublisher(new_buffer_path(), torch.float32)
     found = {}
     with connected(num_workers):
-        pool = RolloutPool(config, plan_resources(config)["rollout worker"], faults)
+        pool = RolloutPool(config, Resources(num_cpus=1, count=num_workers), faults)
         pool.wait_until_ready()
         pool.load_weights(publisher.publish(0, load_tiny_model().named_parameters()))
         for step in range(NUM_STEPS):
