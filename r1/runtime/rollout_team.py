@@ -173,6 +173,8 @@ class RolloutTeam:
 
     def look_after(self, in_hand: Callable[[str], int]) -> None:
         """Replace who is late, and bring those that came late to the current version. in_hand: groups that a worker has."""
+        for name in sorted(self._behind):
+            self._catch_up(name)
         now = time.monotonic()
         if now - self._looked_at_s < min(TICK_S, self._deadline_s / 10):
             return
@@ -182,8 +184,6 @@ class RolloutTeam:
                 self._replace_if_late(name, self._calls[name].phase, self._calls[name].since, "no answer")
             if name in self._last_progress and in_hand(name):
                 self._replace_if_late(name, "sample", self._last_progress[name], "no group finished")
-        for name in sorted(self._behind):
-            self._catch_up(name)
 
     # Inside.
 
