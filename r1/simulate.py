@@ -64,8 +64,8 @@ def command(
 
     \b
     Examples:
-      python -m r1.simulate --from-run RUN --engines 1,2,4
-      python -m r1.simulate --from-run RUN --check OTHER_RUN
+      python -m r1.simulate --from-run RUN --from-run RUN_OF_SMALL_BATCHES --engines 1,2,4
+      python -m r1.simulate --from-run RUN --from-run RUN_OF_SMALL_BATCHES --check OTHER_RUN
       python -m r1.simulate --prompts 16 --throughput 1:60 --throughput 256:6000 --median-tokens 1000 --max-tokens 8192 \\
         --update-s 20 --sync-s 5 --plot curves.png
     """

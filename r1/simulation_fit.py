@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, pstdev
 from typing import Any
 
 from r1.config import RunConfig, check_config
@@ -29,8 +29,9 @@ from r1.traces import list_trace_files, read_lengths
 
 NUM_WARM_UP = 1
 """First steps that are left out."""
-MIN_SPREAD = 0.15
-"""Of the mean number of completions that decode together, between steps. With less, the two seconds cannot be told apart."""
+MIN_SPREAD = 0.3
+"""Standard deviation / mean over the steps, of what two unknowns are to be told apart by. One run of the quickstart has 0.1 to
+0.25: its noise then decides, and the seconds of an iteration came out as 0.8 ms where single iterations show 6.5."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,17 +68,19 @@ def fit_runs(run_dirs: Sequence[Path], speed: EngineSpeed | None = None) -> Fit:
     engine_error = None
     if speed is None:
         rows = [row for run in runs for row in run.sampled()]
-        spread = _spread([num_tokens / iterations for iterations, num_tokens, _ in rows])
-        if spread < MIN_SPREAD:
+        if _spread([num_tokens / iterations for iterations, num_tokens, _ in rows]) < MIN_SPREAD:
             raise UserError(
-                f"option '--from-run': its steps decode nearly the same number of completions together (spread {spread:.0%}), "
-                "which does not tell the cost of an iteration from that of a completion; give a second run with another "
-                "rollout.max_num_seqs, or --iteration-s and --sequence-s"
+                "option '--from-run': its steps decode nearly the same number of completions together, which does not tell the "
+                "cost of an iteration from that of a completion; add another --from-run, of a quarter of the "
+                "rollout.max_num_seqs or less, or give --iteration-s and --sequence-s"
             )
         (iteration_s, sequence_s), engine_error = _least_squares(rows)
         speed = EngineSpeed(iteration_s=iteration_s, sequence_s=sequence_s)
     timings = [event["timings_s"] for run in runs for event in run.events]
-    (update_s, update_token_s), update_error = _least_squares([row for run in runs for row in run.updated()])
+    updates = [row for run in runs for row in run.updated()]
+    if _spread([num_tokens for _, num_tokens, _ in updates]) < MIN_SPREAD:
+        updates = [(0.0, num_tokens, seconds) for _, num_tokens, seconds in updates]
+    (update_s, update_token_s), update_error = _least_squares(updates)
     setting = replace(
         _counts(runs[0].config),
         speed=speed,
@@ -192,11 +195,9 @@ def _least_squares(rows: Sequence[tuple[float, float, float]]) -> tuple[tuple[fl
     xx, xy, yy = (sum(row[i] * row[j] for row in rows) for i, j in ((0, 0), (0, 1), (1, 1)))
     xs, ys = (sum(row[i] * row[2] for row in rows) for i in (0, 1))
     determinant = xx * yy - xy * xy
-    if determinant > 1e-9 * xx * yy:
-        a, b = (xs * yy - ys * xy) / determinant, (ys * xx - xs * xy) / determinant
-    else:
-        a, b = -1.0, 0.0  # one alone says it all
-    if a < 0:
+    a = (xs * yy - ys * xy) / determinant if determinant else 0.0
+    b = (ys * xx - xs * xy) / determinant if determinant else 0.0
+    if a <= 0:
         a, b = 0.0, ys / yy
     elif b < 0:
         a, b = xs / xx, 0.0
@@ -208,4 +209,4 @@ def _nth(groups: Sequence[Sequence[int]], step: int, group_id: int) -> Sequence[
 
 
 def _spread(values: Sequence[float]) -> float:
-    return (max(values) - min(values)) / fmean(values)
+    return pstdev(values) / fmean(values)

@@ -20,8 +20,8 @@ FromRun = Annotated[
     Runs,
     _option(
         "--from-run",
-        "A strict one-worker run's folder: every number below that is not given is read or fitted from it. Several: their steps "
-        "are fitted together, the first one's counts and lengths are used.",
+        "A strict one-worker run's folder: every number below that is not given is read or fitted from it. Mostly two, of unlike "
+        "rollout.max_num_seqs, fitted together (docs/scaling.md); counts and lengths are the first one's.",
     ),
 ]
 Check = Annotated[

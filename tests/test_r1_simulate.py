@@ -20,12 +20,16 @@ QUICKSTART = Path(__file__).resolve().parents[1] / "launch/configs/quickstart.to
 # [steps][groups][completions] tokens; the first step warms up and is left out.
 LENGTHS = [
     [[9, 9], [9, 9]],
-    [[1, 3], [2, 2]],
-    [[4, 4], [4, 4]],
-    [[10, 1], [1, 1]],
-    [[2, 2], [2, 8]],
+    [[3, 3], [2, 2]],
+    [[8, 8], [8, 8]],
+    [[10, 1], [10, 1]],
+    [[20, 1], [1, 1]],
 ]
-NUM_TOKENS = [36, 8, 16, 13, 14]
+NUM_TOKENS = [36, 10, 32, 22, 23]
+# All four completions decode together: as many iterations as the longest has tokens.
+TOGETHER = [9, 3, 8, 10, 20]
+# One group at a time: the longest of the first, then the longest of the second.
+IN_TURN = [18, 3 + 2, 8 + 8, 10 + 10, 20 + 1]
 
 
 def write_run(run_dir, iterations, *options):
@@ -48,15 +52,8 @@ def write_run(run_dir, iterations, *options):
     return run_dir
 
 
-# All four completions decode together: as many iterations as the longest has tokens.
-TOGETHER = [9, 3, 4, 10, 8]
-# One group at a time: the longest of the first, then the longest of the second.
-IN_TURN = [18, 3 + 2, 4 + 4, 10 + 1, 2 + 8]
-
-
-@pytest.mark.parametrize(("iterations", "options"), [(TOGETHER, ()), (IN_TURN, ("rollout.max_num_seqs=2",))])
-def test_a_runs_numbers_are_found_again(tmp_path, iterations, options):
-    fit = fit_runs([write_run(tmp_path / "run", iterations, *options)])
+def test_a_runs_numbers_are_found_again(tmp_path):
+    fit = fit_runs([write_run(tmp_path / "run", TOGETHER)])
     setting = fit.setting
     assert (setting.speed.iteration_s, setting.speed.sequence_s) == pytest.approx((0.1, 0.01))
     assert (setting.update_s, setting.update_token_s) == pytest.approx((0.5, 0.02))
@@ -83,22 +80,33 @@ def test_what_cannot_be_fitted_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"strict runs of one worker, .* has rollout.num_workers=2"):
         fit_runs([two_workers])
     assert fit_runs([two_workers], EngineSpeed(iteration_s=1.0, sequence_s=0.0)).setting.update_s == pytest.approx(0.5)
-    alike = write_run(tmp_path / "alike", TOGETHER)
-    for step in range(2, 6):
-        groups = [scored_group(["a", "b"], [0.0, 1.0], group_id=i, num_tokens=[step, step]) for i in range(2)]
-        write_traces(alike, step, groups, template="plain")  # 4 completions to the end in every step
     with pytest.raises(UserError, match="nearly the same number of completions together"):
-        fit_runs([alike])
+        fit_runs([steps_alike(tmp_path)])
     with pytest.raises(UserError, match=r"has no config\.json"):
         fit_runs([tmp_path])
 
 
+def steps_alike(folder):
+    """A run whose steps all have 4 completions of 5 tokens, but the seconds of those above."""
+    run_dir = write_run(folder / "alike", TOGETHER)
+    for step in range(1, 6):
+        groups = [scored_group(["a", "b"], [0.0, 1.0], group_id=i, num_tokens=[5, 5]) for i in range(2)]
+        write_traces(run_dir, step, groups, template="plain")
+    return run_dir
+
+
+def test_updates_of_steps_that_are_alike_are_taken_in_proportion_to_the_tokens(tmp_path):
+    setting = fit_runs([steps_alike(tmp_path)], EngineSpeed(iteration_s=1.0, sequence_s=0.0)).setting
+    # 0.5 + 0.02 x 21.75 = 0.935 s on average, for 20 tokens.
+    assert (setting.update_s, setting.update_token_s) == (0, pytest.approx(0.935 / 20))
+
+
 def test_a_run_is_measured_without_its_first_steps(tmp_path):
     measured = measured_run(write_run(tmp_path / "run", TOGETHER))
-    # Steps 3 to 5: sample 0.1 x (4 + 10 + 8) + 0.01 x 43 = 2.63, update 1.5 + 0.86 = 2.36, the rest 3 x 0.1; 5.29 in all.
+    # Steps 3 to 5: sample 0.1 x (8 + 10 + 20) + 0.01 x 77 = 4.57, update 1.5 + 1.54 = 3.04, the rest 3 x 0.1; 7.91 in all.
     assert measured.num_steps == 3
-    assert (measured.step_s, measured.tokens_per_step) == pytest.approx((5.29 / 3, 43 / 3))
-    assert (measured.tokens_per_s, measured.learner_idle_share) == pytest.approx((43 / 5.29, 1 - 2.36 / 5.29))
+    assert (measured.step_s, measured.tokens_per_step) == pytest.approx((7.91 / 3, 77 / 3))
+    assert (measured.tokens_per_s, measured.learner_idle_share) == pytest.approx((77 / 7.91, 1 - 3.04 / 7.91))
 
 
 def run_command(capsys, *arguments):
@@ -136,11 +144,11 @@ def test_a_run_is_predicted_from_another_and_not_from_itself(capsys, tmp_path):
     assert "engine: 0.1 s + 0.01 s x completions an iteration" in shown
     assert "other: strict, 1 engine(s) of max_num_seqs 2, 2 prompts x 2; 3 steps measured" in shown
     predicted, measured, difference = re.search(r"step, s +([\d.]+) +([\d.]+) +([-+\d.]+)%", shown).groups()
-    # Groups of steps 2 to 5 take 3, 2, 4, 4, 10, 1, 2, 8 iterations: 4.25 on average, two a step; 51 tokens in four steps.
-    # 0.1 x 8.5 + 0.01 x 12.75 + 0.5 + 0.02 x 12.75 + 0.1 = 1.83, from 96 groups drawn at random.
-    assert float(predicted) == pytest.approx(1.83, abs=0.2)
-    # Steps 3 to 5: 0.1 x 29 + 0.03 x 43 + 3 x 0.6 = 5.99.
-    assert float(measured) == 2.00
+    # Groups of steps 2 to 5 take 3, 2, 8, 8, 10, 10, 20, 1 iterations: 7.75 on average, two a step; 87 tokens in four steps.
+    # 0.1 x 15.5 + 0.01 x 21.75 + 0.5 + 0.02 x 21.75 + 0.1 = 2.80, from 96 groups drawn at random: give or take 0.12.
+    assert float(predicted) == pytest.approx(2.80, abs=0.36)
+    # Steps 3 to 5: 0.1 x (16 + 20 + 21) + 0.03 x 77 + 3 x 0.6 = 9.81.
+    assert float(measured) == 3.27
     assert float(difference) == pytest.approx(100 * (float(predicted) / float(measured) - 1), abs=0.5)
     assert "predicts a run from itself" in run_command(capsys, "--from-run", one, "--check", one).err
     assert "needs --from-run" in run_command(capsys, *BY_HAND.split(), "--update-s", 1, "--sync-s", 1, "--check", one).err
