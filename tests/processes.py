@@ -5,8 +5,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import IO
 
 import psutil
 from tiny import ROOT
@@ -19,13 +21,16 @@ class Program:
 
     def __init__(self, *arguments: str) -> None:
         environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        # Files and no pipes: nobody reads while the test looks on, and Ray says so much of each process that dies that a pipe
+        # (64 KiB) is full after 40 of them and the program stands still.
+        self._out, self._err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with this
         self.process = subprocess.Popen(
             [sys.executable, "-m", "launch.train", *arguments],
             cwd=ROOT,
             env=environment,
             text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=self._out,
+            stderr=self._err,
         )
         self._seen: dict[int, psutil.Process] = {}
 
@@ -38,7 +43,7 @@ class Program:
         """Block until the step is in metrics.jsonl."""
         deadline = time.monotonic() + timeout_s
         while not any(event["step"] >= step for event in steps_of(run_dir)):
-            assert self.process.poll() is None, f"the program ended early: {self.process.communicate()[1]}"
+            assert self.process.poll() is None, f"the program ended early: {self._text(self._err)}"
             assert time.monotonic() < deadline, f"no step {step} after {timeout_s} s"
             self.look()
             time.sleep(0.1)
@@ -55,12 +60,16 @@ class Program:
         for process in [psutil.Process(self.process.pid), *self._seen.values()]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        self.process.communicate()
+        self.process.wait()
 
     def wait(self, timeout_s: float = 300.0) -> tuple[int, str, str]:
         """(exit code, stdout, stderr), once it has ended."""
-        out, err = self.process.communicate(timeout=timeout_s)
-        return self.process.returncode, out, err
+        code = self.process.wait(timeout=timeout_s)
+        return code, self._text(self._out), self._text(self._err)
+
+    def _text(self, file: IO[str]) -> str:
+        file.seek(0)
+        return file.read()
 
     def survivors(self, grace_s: float = 20.0) -> list[str]:
         """Descendants that still live after a while."""
