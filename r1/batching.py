@@ -64,10 +64,8 @@ class _Row:
     prompt: Prompt
     completion: Completion
     advantage: float
-
-    @property
-    def num_columns(self) -> int:
-        return len(self.prompt.token_ids) + len(self.completion.token_ids) - 1
+    num_columns: int
+    """Tokens of both but one; kept, since sorting and splitting ask for it again and again."""
 
 
 def make_train_batch(
@@ -119,7 +117,8 @@ def _rows(groups: Sequence[ScoredGroup], overlong_filtering: bool) -> Iterator[_
     for group, keep in zip(groups, keep_finished(groups), strict=True):
         for completion, advantage, is_finished in zip(group.completions, group.advantages, keep, strict=True):
             if is_finished or not overlong_filtering:
-                yield _Row(group.prompt, completion, advantage)
+                num_columns = len(group.prompt.token_ids) + len(completion.token_ids) - 1
+                yield _Row(group.prompt, completion, advantage, num_columns)
 
 
 def _balance(rows: Sequence[_Row], num_ranks: int) -> list[list[_Row]]:
