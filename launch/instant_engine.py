@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from r1.rollout.engine import EngineOptions
 from r1.rollout.scripted_engine import ScriptedEngine
-from r1.types import Completion, GroupRequest, RolloutGroup
+from r1.types import Completion, FinishedGroup, GroupRequest, RolloutGroup
 
 VOCABULARY = 32_000
 NUM_MADE = 256
@@ -13,7 +13,10 @@ NUM_MADE = 256
 
 
 class InstantEngine(ScriptedEngine):
-    """Random tokens and log-probabilities, lengths from a third of `max_completion_tokens` to all of it."""
+    """Random tokens and log-probabilities, lengths from a third of `max_completion_tokens` to all of it.
+
+    One step finishes all groups in hand: a worker has up to max_num_seqs completions ready when it is asked.
+    """
 
     def __init__(self, options: EngineOptions) -> None:
         super().__init__(lambda text, sample_id: "")
@@ -21,6 +24,9 @@ class InstantEngine(ScriptedEngine):
         rng = random.Random(0)
         longest = options.max_completion_tokens
         self._made = [self._random_completion(rng, rng.randint(longest // 3, longest)) for _ in range(NUM_MADE)]
+
+    def step(self) -> list[FinishedGroup]:
+        return [finished for _ in range(self.num_unfinished) for finished in super(InstantEngine, self).step()]
 
     def sample_group(self, request: GroupRequest) -> RolloutGroup:
         first = request.ticket * request.group_size

@@ -68,10 +68,8 @@ class _Row:
     advantage: float
     policy_version: int
     """The learner's."""
-
-    @property
-    def num_columns(self) -> int:
-        return len(self.prompt.token_ids) + len(self.completion.token_ids) - 1
+    num_columns: int
+    """Tokens of both but one; kept, since sorting and splitting ask for it again and again."""
 
     @property
     def num_stale(self) -> int:
@@ -133,7 +131,8 @@ def _rows(groups: Sequence[ScoredGroup], policy_version: int, overlong_filtering
             continue
         for completion, advantage, is_finished in zip(group.completions, group.advantages, keep, strict=True):
             if is_finished or not overlong_filtering:
-                yield _Row(group.prompt, completion, advantage, policy_version)
+                num_columns = len(group.prompt.token_ids) + len(completion.token_ids) - 1
+                yield _Row(group.prompt, completion, advantage, policy_version, num_columns)
 
 
 def _balance(rows: Sequence[_Row], num_ranks: int) -> list[list[_Row]]:

@@ -105,7 +105,12 @@ def write_traces(run_dir: str | Path, step: int, groups: Sequence[ScoredGroup], 
 
     path = Path(run_dir) / "traces" / f"{_FILE_PREFIX[split]}-{step:06d}.parquet"
     same_in_all_rows = {"schema_version": TRACE_SCHEMA_VERSION, "step": step, "split": split, "template": template}
-    rows = [same_in_all_rows | _group_fields(group) | fields for group in groups for fields in _completion_fields(group, split)]
+    rows = [
+        of_group | fields
+        for group in groups
+        for of_group in [same_in_all_rows | _group_fields(group)]
+        for fields in _completion_fields(group, split)
+    ]
     columns = [
         _list_column([row[field.name] for row in rows], field.type.value_type)
         if pa.types.is_list(field.type)

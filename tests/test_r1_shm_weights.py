@@ -1,4 +1,5 @@
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -84,6 +85,23 @@ def test_a_cut_off_file_is_refused(publisher):
     manifest = publisher.publish(1, TENSORS)
     with pytest.raises(SyncError, match="has 192 bytes, the manifest says 256"):
         read_tensors(replace(manifest, num_bytes=256))
+
+
+def test_a_full_memory_is_an_error_and_no_signal(publisher):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**24, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            publisher.publish(1, [("a", torch.zeros(2**22)), ("b", torch.zeros(2**22))])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert torch.equal(read_tensors(publisher.publish(1, [("a", torch.ones(2**22))]))[0][1], torch.ones(2**22))
+
+
+def test_a_file_that_somebody_cut_off_is_whole_again_with_the_next_version(publisher):
+    manifest = publisher.publish(1, TENSORS)
+    os.truncate(manifest.path, 8)
+    assert read_tensors(publisher.publish(2, TENSORS))[0][1].tolist() == TENSORS[0][1].tolist()
 
 
 def test_a_missing_file_is_refused_and_close_removes_it(publisher):

@@ -213,7 +213,7 @@ def test_a_completion_whose_weights_changed_is_stale_up_to_there(log):
 
     def stale(version, later=()):
         completion = SimpleNamespace(policy_version=version, later_versions=later, token_ids=tuple(range(9)))
-        return _Row(None, completion, 0.0, policy_version=7).num_stale
+        return _Row(None, completion, 0.0, policy_version=7, num_columns=0).num_stale
 
     assert stale(7) == 0
     assert stale(6) == 9

@@ -23,14 +23,11 @@ def parts_by_layer(model: torch.nn.Module) -> list[tuple[str, Any, list[str]]]:
 
 def tied_output_heads(model: torch.nn.Module) -> list[tuple[str, ParallelLMHead, str]]:
     """(name, module, embedding's name) of the output heads with a packed copy whose weight belongs to an embedding."""
-    shared = {
-        id(module.weight): name
-        for name, module in model.named_modules()
-        if isinstance(module, VocabParallelEmbedding) and not isinstance(module, ParallelLMHead)
-    }
+    embeddings = [(name, module) for name, module in model.named_modules() if isinstance(module, VocabParallelEmbedding)]
+    shared = {id(module.weight): name for name, module in embeddings if not isinstance(module, ParallelLMHead)}
     return [
         (name, module, shared[id(module.weight)])
-        for name, module in model.named_modules()
+        for name, module in embeddings
         if isinstance(module, ParallelLMHead) and hasattr(module, "cpu_linear") and id(module.weight) in shared
     ]
 

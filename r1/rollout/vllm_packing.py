@@ -6,7 +6,6 @@ copy goes on with the old note.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from types import FunctionType
@@ -30,25 +29,13 @@ def packing_noted(rows_of: Mapping[Any, Sequence[int]]) -> Iterator[None]:
     rows_of: layer -> the rows of each published tensor that its weight is made of; other layers leave none.
     """
     methods = {id(layer.quant_method): layer.quant_method for layer in rows_of}
-    notes: list[tuple[Any, Future[list[int]]]] = []
-    with ThreadPoolExecutor(1) as hasher:  # beside the packing of the next layers
-
-        def pack_and_note(pack: Callable[[Any], None], layer: Any) -> None:
-            weight = layer.weight.detach()  # a packed layer keeps none
-            pack(layer)
-            if layer in rows_of:
-                notes.append((layer.cpu_linear, hasher.submit(part_checksums, weight, rows_of[layer])))
-
+    for method in methods.values():
+        method.process_weights_after_loading = partial(_pack_and_note, method.process_weights_after_loading, rows_of)
+    try:
+        yield
+    finally:
         for method in methods.values():
-            method.process_weights_after_loading = partial(pack_and_note, method.process_weights_after_loading)
-        try:
-            yield
-        finally:
-            for method in methods.values():
-                del method.process_weights_after_loading  # the class's own is there again
-        for multiply, checksums in notes:
-            if isinstance(multiply, FunctionType):  # torch's own F.linear packs nothing, and is everybody's
-                multiply.packed_from = checksums.result()  # type: ignore[attr-defined]
+            del method.process_weights_after_loading  # the class's own is there again
 
 
 def packed_from(layer: Any) -> list[int] | None:
@@ -89,3 +76,11 @@ def is_multiplied_with(layer: Any, wanted: torch.Tensor, num_columns: int) -> bo
     probes = torch.nn.functional.one_hot(columns, wanted.shape[1]).to(wanted)
     held = layer.cpu_linear(probes, layer.weight, None).T
     return torch.equal(held[: len(wanted)], wanted[:, columns])
+
+
+def _pack_and_note(pack: Callable[[Any], None], rows_of: Mapping[Any, Sequence[int]], layer: Any) -> None:
+    # Before it is packed: a packed layer keeps no plain weight. Now, and in no thread: it is still in the CPU's caches.
+    checksums = part_checksums(layer.weight.detach(), rows_of[layer]) if layer in rows_of else None
+    pack(layer)
+    if isinstance(layer.cpu_linear, FunctionType):  # torch's own F.linear packs nothing, and is everybody's
+        layer.cpu_linear.packed_from = checksums  # type: ignore[attr-defined]
