@@ -59,7 +59,7 @@ def test_a_run_survives_whatever_is_done_to_its_processes(tmp_path, num_steps, n
     )
     program.wait_for_step(run_dir, 1)
     while program.process.poll() is None:
-        time.sleep(rng.uniform(2.0, 6.0))
+        time.sleep(rng.uniform(3.0, 8.0))
         program.look()
         done = strike(program, rng, hits) if program.process.poll() is None else None
         if done:
