@@ -169,7 +169,7 @@ class RewardPool:
             elif events & selectors.EVENT_WRITE:
                 self._send(key.data, waiting)
         for child in [child for child in self._children if child.kill_at <= now]:
-            self._replace_late(child)
+            self._replace_late(child, waiting)
 
     def _send(self, child: Child, waiting: deque[Job]) -> None:
         try:
@@ -202,13 +202,17 @@ class RewardPool:
             self._num_start_deaths = 0
             child.rest()
 
-    def _replace_late(self, child: Child) -> None:
+    def _replace_late(self, child: Child, waiting: deque[Job]) -> None:
+        was_stopped = child.is_stopped()
         self._discard(child)
         if child.job is None:
             raise ScoringError(f"a scoring child was not ready {START_LIMIT_S:g} s after its start; is the machine overloaded?")
-        child.job.timed_out = self._current_reward(child.job)
-        self.num_timeouts[child.job.timed_out] += 1
-        child.job.parts.append((None, f"timed out after {self._config.deadline_s} s"))
+        if was_stopped and child.job.attempts < MAX_ATTEMPTS_WHEN_KILLED:
+            waiting.appendleft(child.job)
+        else:
+            child.job.timed_out = self._current_reward(child.job)
+            self.num_timeouts[child.job.timed_out] += 1
+            child.job.parts.append((None, f"timed out after {self._config.deadline_s} s"))
         self.num_restarts += 1
         self._spawn()
 

@@ -85,6 +85,14 @@ class Child:
         *lines, self._received = (self._received + chunk).split(b"\n")
         return [json.loads(line) for line in lines]
 
+    def is_stopped(self) -> bool:
+        """Whether somebody has stopped the process (SIGSTOP): then its reward function is not what takes so long."""
+        try:
+            stat = Path(f"/proc/{self.process.pid}/stat").read_text()
+        except OSError:  # no Linux, or it has just ended
+            return False
+        return stat.rpartition(")")[2].split()[0] in "Tt"
+
     def kill(self) -> str:
         """End the process, if it has not ended, and say how it ended."""
         with suppress(ProcessLookupError, PermissionError):  # macOS: "not permitted" for a group that has ended

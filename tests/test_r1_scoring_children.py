@@ -69,15 +69,18 @@ def test_printing_and_reading_cannot_corrupt_the_protocol(on_command):
     assert finished.stderr == "[1.0, null]\n" * 2
 
 
-def test_a_child_killed_from_outside_loses_no_completion(shared_pool):
-    restarts = shared_pool.num_restarts
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_child_killed_or_stopped_from_outside_loses_no_completion(shared_pool, on_command, how):
+    restarts, timeouts = shared_pool.num_restarts, shared_pool.num_timeouts[on_command]
     victim = child_pids(shared_pool)[0]
-    killer = threading.Timer(0.2, os.kill, (victim, signal.SIGKILL))
+    killer = threading.Timer(0.2, os.kill, (victim, how))
     killer.start()
     scores = shared_pool.score_texts([("slowly", {})] * 16)  # 16 x 0.05 s over two children: 0.4 s
     killer.join()
     assert [(score.reward, score.error) for score in scores] == [(1.0, None)] * 16
     assert shared_pool.num_restarts == restarts + 1
+    assert shared_pool.num_timeouts[on_command] == timeouts
+    assert not is_alive(victim)
     assert victim not in child_pids(shared_pool)
 
 
