@@ -5,7 +5,7 @@ Shapes in brackets: P prompts in a step, G completions in a group, L tokens in o
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from rewards.base import AnswerForm
 from tasks.base import Problem
@@ -99,6 +99,35 @@ class Completion:
     """The weights that sampled it; the oldest of them, if they changed in the middle."""
     later_versions: tuple[tuple[int, int], ...] = ()
     """(policy_version, first token that it sampled), for each change of weights in the middle."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What dataclasses do themselves looks the fields up for each of a step's thousands of completions, in both processes:
+        # 14 instead of 8 ms for 256 of 200 tokens.
+        values = (self.group_id, self.sample_id, self.token_ids, self.rollout_logprobs, self.text, self.finish_reason)
+        return _completion, (*values, self.policy_version, self.later_versions)
+
+
+def _completion(
+    group_id: int,
+    sample_id: int,
+    token_ids: tuple[int, ...],
+    rollout_logprobs: tuple[float, ...],
+    text: str,
+    finish_reason: FinishReason,
+    policy_version: int,
+    later_versions: tuple[tuple[int, int], ...],
+) -> Completion:
+    """Unpickled: `Completion.__reduce__`."""
+    return Completion(
+        group_id=group_id,
+        sample_id=sample_id,
+        token_ids=token_ids,
+        rollout_logprobs=rollout_logprobs,
+        text=text,
+        finish_reason=finish_reason,
+        policy_version=policy_version,
+        later_versions=later_versions,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
