@@ -69,6 +69,7 @@ class Learner:
         self._publisher = ShmPublisher(publish_path, getattr(torch, config.rollout.dtype)) if self.ranks.is_first else None
         self._writer = StateWriter(self.ranks)
         self._skipped_in_a_row = 0
+        self._may_be_stale = config.rollout.max_staleness > 0
 
     def _load_policy(self) -> Policy:
         """The configured model on its devices."""
@@ -99,7 +100,7 @@ class Learner:
             metrics = self._forward_backward(minibatch, old_logprobs[index] if old_logprobs else None)
             fresh_mismatch = metrics.pop("fresh_mismatch") / max(metrics["fresh_share"], 1e-12)
             if old_logprobs is None and index == 0:
-                self._check_mismatch(batch.step, fresh_mismatch)
+                self._check_mismatch(batch.step, fresh_mismatch if self._may_be_stale else metrics["mismatch"])
             metrics |= self._optim_step(batch.step, metrics["loss"], has_tokens=minibatch.counts.num_loss_tokens > 0)
             per_update.append(metrics)
         self.policy_version += 1
@@ -234,8 +235,9 @@ class Learner:
         total, num_tokens = 0.0, 0
         for minibatch, of_minibatch in zip(batch.minibatches, old_logprobs, strict=True):
             for micro, old_BT in zip(self._microbatches(minibatch), of_minibatch, strict=True):
-                total += (old_BT - micro.rollout_logprobs_BT).abs()[micro.fresh_BT].sum().item()
-                num_tokens += int(micro.fresh_BT.sum())
+                checked_BT = micro.fresh_BT if self._may_be_stale else micro.loss_mask_BT
+                total += (old_BT - micro.rollout_logprobs_BT).abs()[checked_BT].sum().item()
+                num_tokens += int(checked_BT.sum())
         sums = self.ranks.sum({"total": total, "num_tokens": float(num_tokens)})
         return sums["total"] / max(1, sums["num_tokens"])
 

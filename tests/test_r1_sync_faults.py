@@ -211,7 +211,7 @@ def layers_of(engine):
 
 def test_the_note_of_what_was_packed_is_enough(bench, monkeypatch):
     """As in a large model, where most layers are not probed: one bit outside of all probed columns is noticed."""
-    monkeypatch.setattr("r1.rollout.vllm_weights.columns_by_layer", lambda numels, first: ({}, first))
+    monkeypatch.setattr("r1.rollout.vllm_proof.columns_by_layer", lambda numels, first: ({}, first))
     for part, layer in (("self_attn.k_proj", "self_attn.qkv_proj"), ("mlp.down_proj", "mlp.down_proj")):
         weight = bench.learner.model.get_parameter(f"model.layers.1.{part}.weight").data
         weight[0, 1] = torch.nextafter(weight[0, 1], torch.tensor(10.0))
@@ -235,7 +235,7 @@ def test_a_kernel_that_multiplies_with_something_else_is_found_by_a_probe(bench,
 
 
 def test_what_was_packed_without_a_note_is_probed_in_full(bench, monkeypatch):
-    monkeypatch.setattr("r1.rollout.vllm_weights.columns_by_layer", lambda numels, first: ({}, first))
+    monkeypatch.setattr("r1.rollout.vllm_proof.columns_by_layer", lambda numels, first: ({}, first))
     bench.learn()
     assert bench.sync(bench.learner.publish_weights(), verify=False) == []  # takes no notes
     assert packed_from(layers_of(bench.engine)["lm_head"]) is None
