@@ -23,6 +23,7 @@ def num_pixels_of(path: Path, red: int, green: int, blue: int) -> int:
 TRAINING = [("step", step, {"accuracy": step / 10, "reward": step / 10, "completion_tokens": 40.0}) for step in range(1, 11)]
 
 
+@pytest.mark.slow
 def test_the_figure_shows_the_training_line(tmp_path: Path):
     write_metrics(tmp_path, TRAINING)
 

@@ -231,6 +231,7 @@ def test_a_late_worker_waits_while_the_learner_cannot_send(log):
         assert weights.can_reach(near, ON_GPU) == can  # its file is still to be written
 
 
+@pytest.mark.slow
 def test_the_record_says_what_travelled_how_and_which_version_the_engines_hold(log):
     lines = []
     weights = WeightSync(verify=True, deadline_s=60.0, say=lines.append)

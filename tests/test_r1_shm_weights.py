@@ -111,6 +111,7 @@ def test_a_missing_file_is_refused_and_close_removes_it(publisher):
         read_tensors(manifest)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="elsewhere the file has a name, and stays")
 def test_nothing_is_left_of_a_publisher_that_is_killed(tmp_path):
     program = f"""

@@ -52,6 +52,7 @@ def write_run(run_dir, iterations, *options):
     return run_dir
 
 
+@pytest.mark.slow
 def test_a_runs_numbers_are_found_again(tmp_path):
     fit = fit_runs([write_run(tmp_path / "run", TOGETHER)])
     setting = fit.setting
@@ -122,6 +123,7 @@ BY_HAND = (
 )
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_writes_what_can_be_reckoned_by_hand(capsys, tmp_path):
     options = [*BY_HAND.split(), *"--update-s 4 --sync-s 2 --slice-s 0 --engines 1,2,...,4 --staleness 1,2".split()]
     shown = run_command(capsys, *options, "--json", tmp_path / "out.json", "--plot", tmp_path / "out.png").out

@@ -137,6 +137,7 @@ def test_a_learner_that_grows_takes_as_long_for_a_batch_that_grows():
     assert [one.step_s for one in sweep(setting, ten, **options, learner_grows=True)] == [14, 14]
 
 
+@pytest.mark.slow
 def test_a_thousand_engines_run():
     lengths = LognormalLengths(median=100.0, sigma=1.0, max_tokens=1000, group_size=2, seed=0)
     setting = replace(SETTING, num_prompts=3)
