@@ -26,7 +26,8 @@ def strike(program, rng, hits):
     kinds = ["r1.scoring_child"] * 5 + ["ray::RolloutWorker"] * 2 + ["ray::RewardWorker"]
     if hits["ray::LearnerWorker SIGKILL"] < MAX_LEARNER_FAULTS:
         kinds.append("ray::LearnerWorker")
-    kind = rng.choice(kinds)
+    # Every kind once, then by chance: a short run shall meet each of them.
+    kind = rng.choice([kind for kind in kinds if not any(kind in done for done in hits)] or kinds)
     try:
         victims = [p for p in psutil.Process(program.process.pid).children(recursive=True) if kind in " ".join(p.cmdline())]
         if not victims:
