@@ -240,8 +240,6 @@ def test_the_record_says_what_travelled_how_and_which_version_the_engines_hold(l
     weights(workers, IN_FILE)
     weights(workers, replace(IN_FILE, num_bytes=2**20))
     weights(workers[:1], IN_FILE, is_join=True)
-    seconds = weights.metrics.pop("sync/seconds")
-    assert seconds >= 0
     assert weights.metrics == {"sync/mib": 1, "sync/policy_version": 5, "sync/workers_shm": 1, "sync/workers_object_store": 2}
     assert lines == ["weight sync: version 5, 0.0 MiB, 2 rollout worker(s) by object store, 1 rollout worker(s) by shm"]
 

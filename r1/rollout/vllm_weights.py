@@ -15,7 +15,7 @@ from vllm.model_executor.layers.attention import is_deferred_attention_layer
 from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
 from r1.device_weights import device_ids
-from r1.rollout.vllm_layers import packed_experts, tied_output_heads
+from r1.rollout.vllm_layers import named_modules, packed_experts, tied_output_heads
 from r1.rollout.vllm_packing import packing_noted
 from r1.rollout.vllm_proof import layers_with_other_checksums, layers_with_other_weights, rows_of_packed_layers
 from r1.shm_weights import read_tensors
@@ -80,7 +80,7 @@ class ShmWeightTransfer(WeightTransferEngine[ShmInit, ManifestUpdate]):
 def wanted_parameters(model: torch.nn.Module) -> set[str]:
     """The parameters that a whole update reaches."""
     # Attention layers own no weight of a checkpoint, but DeepSeek's keep matrices that they derive from one.
-    derived = tuple(f"{name}." for name, layer in model.named_modules() if is_deferred_attention_layer(layer))
+    derived = tuple(f"{name}." for name, layer in named_modules(model) if is_deferred_attention_layer(layer))
     return {name for name, _ in model.named_parameters() if not name.startswith(derived)}
 
 

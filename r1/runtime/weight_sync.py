@@ -12,7 +12,6 @@ before the next one begins, and has its own deadline:
     verify         ask the engine to prove that it computes with what it received
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -98,17 +97,16 @@ class WeightSync:
         self, workers: Sequence[Worker], manifest: WeightManifest, *, is_join: bool = False, wake: bool = False
     ) -> dict[str, RunError | UserError]:
         """`sync_weights` of these workers. is_join: one that came late, after the sync of all."""
-        start = time.perf_counter()
         failed = sync_weights(
             workers, manifest, learner=self.learner, transports=self._transports, wake=wake, **self._options
         )
         if not is_join:
             well = [worker for worker in workers if worker.name not in failed]
-            self._record(Counter(transport_of(worker, self.learner) for worker in well), manifest, time.perf_counter() - start)
+            self._record(Counter(transport_of(worker, self.learner) for worker in well), manifest)
         return failed
 
-    def _record(self, ways: Counter[Transport], manifest: WeightManifest, seconds: float) -> None:
-        self.metrics = {"sync/mib": manifest.num_bytes / 2**20, "sync/seconds": seconds}
+    def _record(self, ways: Counter[Transport], manifest: WeightManifest) -> None:
+        self.metrics = {"sync/mib": manifest.num_bytes / 2**20}
         if ways:
             self.metrics["sync/policy_version"] = float(manifest.policy_version)
         self.metrics |= {f"sync/workers_{name}": float(count) for name, count in ways.items()}
