@@ -89,16 +89,54 @@ def test_the_same_seeds_give_the_same_samples(engine):
     assert sample(engine) != sample(engine, step=2)
 
 
-def test_a_tensor_corrupted_in_flight_is_refused_and_nothing_is_loaded(engine, publisher):
+def plan_of(engine, forget=False):
+    [transfer] = engine._llm.collective_rpc(lambda worker: worker.weight_transfer_engine)
+    if forget:
+        transfer.plan, transfer.is_first = None, True
+    return transfer.plan
+
+
+def test_before_there_is_a_plan_a_tensor_corrupted_in_flight_is_refused_and_nothing_is_loaded(engine, publisher):
     model, version = nudged_model(2), engine.policy_version
     before = sample(engine)
     manifest = publisher.publish(version + 1, model.named_parameters())
     flip_one_bit(manifest.path, manifest.tensors[5].offset + 1)
+    plan_of(engine, forget=True)
     with pytest.raises(SyncError, match=f"checksum differs for 1 of .*: {manifest.tensors[5].name}"):
         engine.receive_weights(manifest, verify=True)
     assert engine.policy_version == version
     assert sample(engine) == before  # the old weights are whole
     sync(engine, publisher, model, version + 1)  # and the next sync works
+    assert mean_difference(model, sample(engine)) < 1e-5
+
+
+def test_a_plan_loads_what_vllm_loads(engine, publisher, monkeypatch):
+    from r1.rollout import vllm_weights
+
+    plan_of(engine, forget=True)
+    sync(engine, publisher, nudged_model(7), engine.policy_version + 1)
+    by_vllm = sample(engine)
+    assert len(plan_of(engine).layout) == len(list(load_tiny_model().named_parameters()))
+    sync(engine, publisher, nudged_model(8), engine.policy_version + 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(vllm_weights, "initialize_layerwise_reload", None)  # not needed any more
+        sync(engine, publisher, nudged_model(7), engine.policy_version + 1)
+    for ours, theirs in zip(sample(engine)[0].completions, by_vllm[0].completions, strict=True):
+        assert (ours.token_ids, ours.rollout_logprobs) == (theirs.token_ids, theirs.rollout_logprobs)
+
+
+@pytest.mark.parametrize("name", ["model.layers.1.self_attn.v_proj.weight", "model.norm.weight", "model.embed_tokens.weight"])
+def test_where_a_plan_is_followed_the_proof_finds_a_tensor_corrupted_in_flight(engine, publisher, name):
+    model = nudged_model(2)
+    sync(engine, publisher, load_tiny_model(), engine.policy_version + 1)
+    manifest = publisher.publish(engine.policy_version + 1, model.named_parameters())
+    flip_one_bit(manifest.path, next(spec.offset for spec in manifest.tensors if spec.name == name) + 1)
+    engine.receive_weights(manifest, verify=True)
+    engine.load_weights()
+    layer = name.removesuffix(".weight").replace("v_proj", "qkv_proj")
+    with pytest.raises(SyncError, match=f"layers compute with other weights than the published ones: .*{layer}"):
+        engine.verify_weights()
+    sync(engine, publisher, model, engine.policy_version + 1)
     assert mean_difference(model, sample(engine)) < 1e-5
 
 
@@ -146,11 +184,11 @@ def test_a_layer_that_kept_its_old_weights_is_named(engine, publisher):
         changed = load_tiny_model()
         weight = dict(changed.named_parameters())[parameter].data.view(-1)
         weight[0] = torch.nextafter(weight[0], torch.tensor(10.0))
-        publisher.publish(engine.policy_version, changed.named_parameters())
+        engine._manifest = publisher.publish(engine.policy_version, changed.named_parameters())
         layer = parameter.removesuffix(".weight").replace("k_proj", "qkv_proj")
         with pytest.raises(SyncError, match=f"1 layers compute with other weights than the published ones: {layer}"):
             engine.verify_weights()
-    publisher.publish(engine.policy_version, model.named_parameters())
+    engine._manifest = publisher.publish(engine.policy_version, model.named_parameters())
     engine.verify_weights()
 
 

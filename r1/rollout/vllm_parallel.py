@@ -73,7 +73,7 @@ def held_share(layer: torch.nn.Module, parts: Sequence[torch.Tensor]) -> torch.T
     row-parallel layers by columns, column-parallel ones by rows, q, k and v by whole heads (k and v of fewer heads than
     processes are held several times), embeddings by rows of the vocabulary.
     """
-    whole = torch.cat(list(parts))
+    whole = torch.cat(list(parts)) if len(parts) > 1 else parts[0]
     if getattr(layer, "tp_size", 1) == 1:
         return whole
     if isinstance(layer, VocabParallelEmbedding):

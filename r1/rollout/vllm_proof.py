@@ -6,7 +6,7 @@ vLLM's own count of what it loaded.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,19 +38,14 @@ def layers_with_other_weights(model: torch.nn.Module, manifest: WeightManifest, 
     columns, next_to_probe = columns_by_layer(numels, first_to_probe)
     stale = []
     for name, layer, parts in layers:
-        wanted = held_share(layer, [published[part] for part in parts]) if parts else None
-        if wanted is None:
-            continue
-        if noted := packed_from(layer):
+        if noted := packed_from(layer) if parts else None:
             holds = noted == [specs[part].checksum for part in parts]
-            holds = holds and (name not in columns or is_multiplied_with(layer, wanted, columns[name]))
-        elif hasattr(layer, "cpu_linear"):
-            holds = is_multiplied_with(layer, wanted, PROBE_COLUMNS)
+            if holds and name in columns:
+                holds = is_multiplied_with(layer, torch.cat([published[part] for part in parts]), columns[name])
         else:
-            # Checksums, since torch.equal takes 0.2 s for an embedding of 28M weights. Below its rows an embedding is padded.
-            # vLLM may hold a weight in a wider type (a mixture's router): back in the published one it is the same.
-            num_rows, held = [len(wanted)], layer.weight.detach().cpu().to(wanted.dtype)
-            holds = len(held) >= len(wanted) and part_checksums(held, num_rows) == part_checksums(wanted, num_rows)
+            is_whole = len(parts) == 1 and not is_turned(model) and not _is_shared(layer)
+            whole = specs[parts[0]].checksum if is_whole else None
+            holds = not parts or _holds(layer, [published[part] for part in parts], whole)
         if not holds:
             stale.append(name)
     if get_tensor_model_parallel_world_size() == 1:
@@ -96,6 +91,23 @@ def rows_of_packed_layers(model: torch.nn.Module, manifest: WeightManifest) -> d
         if own and hasattr(layer, "cpu_linear") and not _is_shared(layer) and all(spec.dtype == dtype for spec in own):
             found[layer] = [spec.shape[0] for spec in own]
     return found
+
+
+def _holds(layer: Any, parts: Sequence[torch.Tensor], whole: int | None) -> bool:
+    """Whether a layer without a note holds this process's share of the published parts; True where the share is unknown.
+
+    whole: the published checksum, of a layer that is one published tensor.
+    """
+    wanted = held_share(layer, parts)
+    if wanted is None:
+        return True
+    if hasattr(layer, "cpu_linear"):
+        return is_multiplied_with(layer, wanted, PROBE_COLUMNS)
+    # Checksums, since torch.equal takes 0.2 s for an embedding of 28M weights. Below its rows an embedding is padded.
+    # vLLM may hold a weight in a wider type (a mixture's router): back in the published one it is the same.
+    num_rows, held = [len(wanted)], layer.weight.detach().cpu().to(wanted.dtype)
+    wanted_checksums = part_checksums(wanted, num_rows) if whole is None else [whole]
+    return len(held) >= len(wanted) and part_checksums(held, num_rows) == wanted_checksums
 
 
 def _is_shared(layer: Any) -> bool:

@@ -16,6 +16,7 @@ from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, i
 
 from r1.device_weights import device_ids
 from r1.rollout.vllm_layers import named_modules, packed_experts, tied_output_heads
+from r1.rollout.vllm_load_plan import LoadPlan, layout_of, learn_plan
 from r1.rollout.vllm_packing import packing_noted
 from r1.rollout.vllm_proof import layers_with_other_checksums, layers_with_other_weights, rows_of_packed_layers
 from r1.shm_weights import read_tensors
@@ -45,6 +46,10 @@ class ShmWeightTransfer(WeightTransferEngine[ShmInit, ManifestUpdate]):
     update_info_cls = ManifestUpdate
     without_weights: Sequence[str] = ()
     """The parameters that the last update did not reach."""
+    plan: LoadPlan | None = None
+    """Where vLLM's own load put everything; None: each load is vLLM's own."""
+    is_first: bool = True
+    """Whether there was no whole load yet that a plan could be learnt from."""
 
     def init_transfer_engine(self, init_info: ShmInit) -> None:
         pass
@@ -53,23 +58,34 @@ class ShmWeightTransfer(WeightTransferEngine[ShmInit, ManifestUpdate]):
         pass
 
     def receive_weights(self, update_info: ManifestUpdate) -> None:
-        """Only read and compare: damaged bytes must be refused before any layer has changed."""
-        self._tensors = read_tensors(update_info.manifest, verify=update_info.verify)
-        self._manifest = update_info.manifest if update_info.verify else None
+        """Read, and compare what the proof after the load will not: where a plan is followed it covers everything."""
+        self._manifest, self._verify = update_info.manifest, update_info.verify
+        self._follows = self.plan is not None and self.plan.layout == layout_of(self._manifest)
+        self._tensors = read_tensors(self._manifest, verify=self._verify and not self._follows)
 
     def finish_weight_update(self) -> None:
+        with packing_noted(rows_of_packed_layers(self.model, self._manifest) if self._verify or self.is_first else {}):
+            if self.plan is not None and self._follows:
+                self.plan.load(dict(self._tensors))
+                self.without_weights = []
+            else:
+                self._reload()
+            repack_tied_output_heads(self.model)
+            repack_experts(self.model)
+        if self.is_first and not self.without_weights:
+            self.plan = learn_plan(self.model, self._manifest, dict(self._tensors))
+            self.is_first = False
+        self._tensors = []
+
+    def _reload(self) -> None:
         """Load through vLLM's layerwise reload; `model.load_weights` on the live, packed model raises half-way.
 
         The reload keeps the old weights of every parameter that received none, and only warns: they are noted.
         """
         wanted = wanted_parameters(self.model)
-        with packing_noted(rows_of_packed_layers(self.model, self._manifest) if self._manifest else {}):
-            initialize_layerwise_reload(self.model)
-            loaded = self.model.load_weights(iter(self._tensors))
-            finalize_layerwise_reload(self.model, self.model_config)
-            self._tensors = []
-            repack_tied_output_heads(self.model)
-            repack_experts(self.model)
+        initialize_layerwise_reload(self.model)
+        loaded = self.model.load_weights(iter(self._tensors))
+        finalize_layerwise_reload(self.model, self.model_config)
         # Not raised here: vLLM would take the update for unfinished and refuse the next one.
         self.without_weights = sorted(wanted - loaded)
 
@@ -130,6 +146,8 @@ class WorkerExtension:
             stale = layers_with_other_checksums(model, manifest)
         else:
             stale, self._next_to_probe = layers_with_other_weights(model, manifest, self._next_to_probe)
+            plan = self.weight_transfer_engine.plan
+            stale += plan.other_than(manifest) if plan else []
         return [*self.weight_transfer_engine.without_weights, *stale]
 
 
