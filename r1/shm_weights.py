@@ -11,7 +11,7 @@ import math
 import os
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from io import FileIO
@@ -102,8 +102,12 @@ class ShmPublisher:
         self.path.unlink(missing_ok=True)
 
 
-def read_tensors(manifest: WeightManifest, *, verify: bool = True) -> list[tuple[str, torch.Tensor]]:
+def read_tensors(
+    manifest: WeightManifest, *, verify: bool = True, only: Collection[str] | None = None
+) -> list[tuple[str, torch.Tensor]]:
     """Map a published file and return (name, tensor) views into it, in the order of the manifest.
+
+    only: names; the others are left out (a view takes 0.01 ms).
 
     With `verify`, raises `SyncError` naming every tensor whose bytes differ from those that were published.
     The views are only valid until the next publish: load them, do not keep them.
@@ -126,7 +130,7 @@ def read_tensors(manifest: WeightManifest, *, verify: bool = True) -> list[tuple
             raise SyncError(
                 f"{where}: checksum differs for {len(damaged)} of {len(manifest.tensors)} tensors: {', '.join(damaged[:3])}"
             )
-    return list(_views(buffer, manifest.tensors))
+    return list(_views(buffer, (spec for spec in manifest.tensors if only is None or spec.name in only)))
 
 
 def checksum(wire: torch.Tensor) -> int:

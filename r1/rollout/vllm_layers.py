@@ -14,6 +14,7 @@ def named_modules(model: torch.nn.Module) -> tuple[tuple[str, Any], ...]:
     return tuple(model.named_modules())
 
 
+@lru_cache(maxsize=1)
 def parts_by_layer(model: torch.nn.Module) -> list[tuple[str, Any, list[str]]]:
     """(name, layer, the published weights it is made of): "...qkv_proj" of q, k and v; a tied head of the embedding."""
     tied = {name: embedding for name, _, embedding in tied_output_heads(model)}
@@ -50,12 +51,15 @@ def packed_experts(model: torch.nn.Module) -> list[tuple[str, Any, CPUUnquantize
 
 def turned(model: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """GPT-2's files hold its matrices transposed, and vLLM turns them when it loads; from here to there and back alike."""
-    for _, module in named_modules(model):
-        transpose = getattr(module, "_transpose_conv1d", None)
-        if transpose is not None:
-            tensors = dict(transpose(tensors.items()))
+    for transpose in _transposers(model):
+        tensors = dict(transpose(tensors.items()))
     return tensors
 
 
 def is_turned(model: torch.nn.Module) -> bool:
-    return any(hasattr(module, "_transpose_conv1d") for _, module in named_modules(model))
+    return bool(_transposers(model))
+
+
+@lru_cache(maxsize=1)
+def _transposers(model: torch.nn.Module) -> tuple[Any, ...]:
+    return tuple(module._transpose_conv1d for _, module in named_modules(model) if hasattr(module, "_transpose_conv1d"))

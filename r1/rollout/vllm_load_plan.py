@@ -29,12 +29,12 @@ class LoadPlan:
     layout: Layout
     packed: Sequence[tuple[Any, Sequence[str]]]
     """Layers that keep nothing but the packed copy of their weight, and the tensors that the weight is made of."""
-    copied: Sequence[tuple[torch.Tensor, str]]
-    """Memory of the model, and the tensor that it holds."""
-    packed_again: Sequence[Any]
-    """Layers with both: their weight is copied, then packed."""
+    copied: Sequence[tuple[Sequence[tuple[torch.Tensor, str]], Any | None]]
+    """Memory of the model with the tensors that it holds, and the layer that packs it then, if any."""
+    rows: Mapping[Any, Sequence[int]]
+    """Of what each packed layer is to leave a note: r1.rollout.vllm_packing."""
     beside_weights: Sequence[tuple[torch.Tensor, str]]
-    """Those of `copied` that are no layer's `weight`, biases mostly: the proof of layers leaves them out."""
+    """What is copied and no layer's `weight`, biases mostly: the proof of layers leaves them out."""
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -42,10 +42,11 @@ class LoadPlan:
             # A copy, also of a single part: nothing may go on reading the published memory after the load.
             layer.weight = torch.nn.Parameter(torch.cat([tensors[part] for part in parts]), requires_grad=False)
             layer.quant_method.process_weights_after_loading(layer)
-        for held, name in self.copied:
-            held.copy_(tensors[name])
-        for layer in self.packed_again:
-            layer.quant_method.process_weights_after_loading(layer)
+        for held_parts, layer in self.copied:
+            for held, name in held_parts:
+                held.copy_(tensors[name])
+            if layer is not None:  # at once: the copy is still in the CPU's caches
+                layer.quant_method.process_weights_after_loading(layer)
 
     def other_than(self, manifest: WeightManifest) -> list[str]:
         """Of `beside_weights`, what is not as published."""
@@ -53,7 +54,12 @@ class LoadPlan:
         return [name for held, name in self.beside_weights if part_checksums(held, [len(held)]) != [checksums[name]]]
 
 
-def learn_plan(model: torch.nn.Module, manifest: WeightManifest, tensors: Mapping[str, torch.Tensor]) -> LoadPlan | None:
+def learn_plan(
+    model: torch.nn.Module,
+    manifest: WeightManifest,
+    tensors: Mapping[str, torch.Tensor],
+    rows: Mapping[Any, Sequence[int]],
+) -> LoadPlan | None:
     """The plan of a load that has just been done, with notes of what was packed; None where not all of it is understood.
 
     Bit by bit: a tensor that vLLM turns, scales or splits on its way has no place in a plan, and so the model has none.
@@ -62,26 +68,27 @@ def learn_plan(model: torch.nn.Module, manifest: WeightManifest, tensors: Mappin
         return None
     checksums = {spec.name: spec.checksum for spec in manifest.tensors}
     tied = [head for _, head, _ in tied_output_heads(model)]  # packed again after every load
-    packed, packed_again, of_layers = list[tuple[Any, list[str]]](), [], set[str]()
-    for _, layer, parts in parts_by_layer(model):
+    packed, packs, of_layers = list[tuple[Any, list[str]]](), dict[str, Any](), set[str]()
+    for name, layer, parts in parts_by_layer(model):
         of_layers.update(parts)
         if layer in tied or not packed_from(layer):
             continue
         if packed_from(layer) != [checksums.get(part) for part in parts]:
             return None
         if layer.weight.numel():
-            packed_again.append(layer)
+            packs[f"{name}.weight"] = layer
         else:
             packed.append((layer, parts))
-    copied = _copied(model, tensors)
+    held_by = _held_by(model, tensors)
+    copied = [pair for pairs in held_by.values() for pair in pairs]
     planned = sorted([name for _, parts in packed for name in parts] + [name for _, name in copied])
     if planned != sorted(tensors) or not all(_same_bits(held, tensors[name]) for held, name in copied):
         return None
     return LoadPlan(
         layout=layout_of(manifest),
         packed=packed,
-        copied=copied,
-        packed_again=packed_again,
+        copied=[(pairs, packs.get(name)) for name, pairs in held_by.items()],
+        rows=rows,
         beside_weights=[(held, name) for held, name in copied if name not in of_layers],
     )
 
@@ -90,10 +97,10 @@ def _same_bits(held: torch.Tensor, published: torch.Tensor) -> bool:
     return held.device == published.device and held.dtype == published.dtype and torch.equal(held, published)
 
 
-def _copied(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> list[tuple[torch.Tensor, str]]:
-    """Rows of the model's parameters, and the tensors of their names or, of a fused layer, of its parts' names."""
+def _held_by(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> dict[str, list[tuple[torch.Tensor, str]]]:
+    """Parameter -> its rows, and the tensors of its name or, of a fused layer, of its parts' names."""
     fused = getattr(model, "packed_modules_mapping", {})
-    found = list[tuple[torch.Tensor, str]]()
+    found = dict[str, list[tuple[torch.Tensor, str]]]()
     for name, parameter in model.named_parameters():
         module, _, own = name.rpartition(".")
         parent, dot, layer = module.rpartition(".")
@@ -104,6 +111,6 @@ def _copied(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> list
         rows = parameter.detach().as_subclass(torch.Tensor)
         held = [rows[start:end] for start, end in pairwise(ends)]  # an embedding is padded below its rows
         if any(memory.shape != tensors[part].shape for memory, part in zip(held, parts, strict=True)):
-            return []
-        found += zip(held, parts, strict=True)
+            return {}
+        found[name] = list(zip(held, parts, strict=True))
     return found

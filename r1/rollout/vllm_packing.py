@@ -6,6 +6,7 @@ copy goes on with the old note.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate, pairwise
@@ -29,13 +30,18 @@ def packing_noted(rows_of: Mapping[Any, Sequence[int]]) -> Iterator[None]:
     rows_of: layer -> the rows of each published tensor that its weight is made of; other layers leave none.
     """
     methods = {id(layer.quant_method): layer.quant_method for layer in rows_of}
-    for method in methods.values():
-        method.process_weights_after_loading = partial(_pack_and_note, method.process_weights_after_loading, rows_of)
-    try:
-        yield
-    finally:
+    with ThreadPoolExecutor(1) as hasher:
+        notes = list[tuple[Any, Future[list[int]]]]()
         for method in methods.values():
-            del method.process_weights_after_loading  # the class's own is there again
+            pack = method.process_weights_after_loading
+            method.process_weights_after_loading = partial(_pack_and_note, pack, rows_of, hasher, notes)
+        try:
+            yield
+        finally:
+            for method in methods.values():
+                del method.process_weights_after_loading  # the class's own is there again
+        for kernel, checksums in notes:
+            kernel.packed_from = checksums.result()
 
 
 def packed_from(layer: Any) -> list[int] | None:
@@ -80,9 +86,16 @@ def is_multiplied_with(layer: Any, wanted: torch.Tensor, num_columns: int) -> bo
     return torch.equal(held[: len(wanted)], wanted[:, columns])
 
 
-def _pack_and_note(pack: Callable[[Any], None], rows_of: Mapping[Any, Sequence[int]], layer: Any) -> None:
-    # Before it is packed: a packed layer keeps no plain weight. Now, and in no thread: it is still in the CPU's caches.
-    checksums = part_checksums(layer.weight.detach(), rows_of[layer]) if layer in rows_of else None
+def _pack_and_note(
+    pack: Callable[[Any], None],
+    rows_of: Mapping[Any, Sequence[int]],
+    hasher: Executor,
+    notes: list[tuple[Any, Future[list[int]]]],
+    layer: Any,
+) -> None:
+    # Of the plain weight, which a packed layer does not keep. Beside the packing: 0.02 s for 257 MiB.
+    checksums = hasher.submit(part_checksums, layer.weight.detach(), rows_of[layer]) if layer in rows_of else None
     pack(layer)
-    if isinstance(layer.cpu_linear, FunctionType):  # torch's own F.linear packs nothing, and is everybody's
-        layer.cpu_linear.packed_from = checksums  # type: ignore[attr-defined]
+    # torch's own F.linear packs nothing, and is everybody's.
+    if checksums is not None and isinstance(layer.cpu_linear, FunctionType):
+        notes.append((layer.cpu_linear, checksums))

@@ -5,6 +5,7 @@ It says nothing of biases, of experts on a GPU or shared by several processes, o
 vLLM's own count of what it loaded.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ from r1.rollout.vllm_layers import is_turned, packed_experts, parts_by_layer, tu
 from r1.rollout.vllm_packing import PROBE_COLUMNS, columns_by_layer, is_multiplied_with, packed_from, part_checksums
 from r1.rollout.vllm_parallel import held_share
 from r1.shm_weights import read_tensors
-from r1.types import WeightManifest
+from r1.types import TensorSpec, WeightManifest
 
 
 def layers_with_other_weights(model: torch.nn.Module, manifest: WeightManifest, first_to_probe: int) -> tuple[list[str], int]:
@@ -32,25 +33,32 @@ def layers_with_other_weights(model: torch.nn.Module, manifest: WeightManifest, 
     an optimizer step changes some bit in 16 columns.
     """
     specs = {spec.name: spec for spec in manifest.tensors}
-    published = turned(model, dict(read_tensors(manifest, verify=False)))
-    layers = [(name, layer, [part for part in parts if part in specs]) for name, layer, parts in parts_by_layer(model)]
-    numels = {name: sum(published[p].numel() for p in parts) for name, layer, parts in layers if parts and packed_from(layer)}
+    published_parts = [(name, layer, [p for p in parts if p in specs]) for name, layer, parts in parts_by_layer(model)]
+    layers = [(name, layer, parts) for name, layer, parts in published_parts if parts]
+    numels = {name: sum(math.prod(specs[p].shape) for p in parts) for name, layer, parts in layers if packed_from(layer)}
     columns, next_to_probe = columns_by_layer(numels, first_to_probe)
-    stale = []
+    are_whole, stale = not is_turned(model), list[str]()
+    to_read: list[tuple[str, Any, list[str]]] = []
+    """The layers for which checksums are not enough."""
     for name, layer, parts in layers:
-        if noted := packed_from(layer) if parts else None:
-            holds = noted == [specs[part].checksum for part in parts]
-            if holds and name in columns:
-                holds = is_multiplied_with(layer, torch.cat([published[part] for part in parts]), columns[name])
+        wanted = [specs[part].checksum for part in parts]
+        if noted := packed_from(layer):
+            if noted != wanted:
+                stale.append(name)
+            elif name in columns:
+                to_read.append((name, layer, parts))
+        elif len(parts) == 1 and are_whole and not hasattr(layer, "cpu_linear") and not _is_shared(layer):
+            if _checksum_of(layer, specs[parts[0]]) != wanted[0]:
+                stale.append(name)
         else:
-            is_whole = len(parts) == 1 and not is_turned(model) and not _is_shared(layer)
-            whole = specs[parts[0]].checksum if is_whole else None
-            holds = not parts or _holds(layer, [published[part] for part in parts], whole)
-        if not holds:
+            to_read.append((name, layer, parts))
+    experts = packed_experts(model) if get_tensor_model_parallel_world_size() == 1 else []
+    names = None if experts else {part for _, _, parts in to_read for part in parts}
+    published = turned(model, dict(read_tensors(manifest, verify=False, only=names)))
+    for name, layer, parts in to_read:
+        if not _holds(layer, [published[part] for part in parts], columns.get(name, PROBE_COLUMNS)):
             stale.append(name)
-    if get_tensor_model_parallel_world_size() == 1:
-        experts = packed_experts(model)
-        stale += [name for name, layer, kernel in experts if not _experts_hold(name, layer, kernel, published)]
+    stale += [name for name, layer, kernel in experts if not _experts_hold(name, layer, kernel, published)]
     return stale, next_to_probe
 
 
@@ -93,21 +101,26 @@ def rows_of_packed_layers(model: torch.nn.Module, manifest: WeightManifest) -> d
     return found
 
 
-def _holds(layer: Any, parts: Sequence[torch.Tensor], whole: int | None) -> bool:
-    """Whether a layer without a note holds this process's share of the published parts; True where the share is unknown.
+def _checksum_of(layer: Any, spec: TensorSpec) -> int | None:
+    """Of what a layer holds of a whole published tensor, in the published type; None when it is smaller.
 
-    whole: the published checksum, of a layer that is one published tensor.
+    Below its rows an embedding is padded. vLLM may hold a weight in a wider type (a mixture's router): back in the published
+    one it is the same.
     """
+    held = layer.weight.detach().cpu().to(getattr(torch, spec.dtype))
+    return part_checksums(held, spec.shape[:1])[0] if len(held) >= spec.shape[0] else None
+
+
+def _holds(layer: Any, parts: Sequence[torch.Tensor], num_columns: int) -> bool:
+    """Whether a layer computes with this process's share of the published parts; True where the share is unknown."""
     wanted = held_share(layer, parts)
     if wanted is None:
         return True
     if hasattr(layer, "cpu_linear"):
-        return is_multiplied_with(layer, wanted, PROBE_COLUMNS)
-    # Checksums, since torch.equal takes 0.2 s for an embedding of 28M weights. Below its rows an embedding is padded.
-    # vLLM may hold a weight in a wider type (a mixture's router): back in the published one it is the same.
+        return is_multiplied_with(layer, wanted, num_columns)
+    # Checksums, since torch.equal takes 0.2 s for an embedding of 28M weights.
     num_rows, held = [len(wanted)], layer.weight.detach().cpu().to(wanted.dtype)
-    wanted_checksums = part_checksums(wanted, num_rows) if whole is None else [whole]
-    return len(held) >= len(wanted) and part_checksums(held, num_rows) == wanted_checksums
+    return len(held) >= len(wanted) and part_checksums(held, num_rows) == part_checksums(wanted, num_rows)
 
 
 def _is_shared(layer: Any) -> bool:

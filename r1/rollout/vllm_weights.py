@@ -64,16 +64,18 @@ class ShmWeightTransfer(WeightTransferEngine[ShmInit, ManifestUpdate]):
         self._tensors = read_tensors(self._manifest, verify=self._verify and not self._follows)
 
     def finish_weight_update(self) -> None:
-        with packing_noted(rows_of_packed_layers(self.model, self._manifest) if self._verify or self.is_first else {}):
-            if self.plan is not None and self._follows:
-                self.plan.load(dict(self._tensors))
+        plan = self.plan if self._follows else None
+        rows = plan.rows if plan else rows_of_packed_layers(self.model, self._manifest)
+        with packing_noted(rows if self._verify or self.is_first else {}):
+            if plan:
+                plan.load(dict(self._tensors))
                 self.without_weights = []
             else:
                 self._reload()
             repack_tied_output_heads(self.model)
             repack_experts(self.model)
         if self.is_first and not self.without_weights:
-            self.plan = learn_plan(self.model, self._manifest, dict(self._tensors))
+            self.plan = learn_plan(self.model, self._manifest, dict(self._tensors), rows)
             self.is_first = False
         self._tensors = []
 
