@@ -16,6 +16,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1500)]
 NUM_PROMPTS, GROUP_SIZE = 16, 16
 MAX_LEARNER_FAULTS = 4
 """Each costs a start of the learner and up to two steps."""
+MAX_ENGINE_FAULTS = 8
+"""Each costs a start of vLLM."""
 MAX_STOPPED_WORKERS = 1
 """It costs DEADLINE_S."""
 DEADLINE_S = 90
@@ -23,7 +25,9 @@ DEADLINE_S = 90
 
 def strike(program, rng, hits):
     """Kill or stop one process of the run, of a kind that is there; returns what was done."""
-    kinds = ["r1.scoring_child"] * 5 + ["ray::RolloutWorker"] * 2 + ["ray::RewardWorker"]
+    kinds = ["r1.scoring_child"] * 5 + ["ray::RewardWorker"]
+    if hits["ray::RolloutWorker SIGKILL"] + hits["ray::RolloutWorker SIGSTOP"] < MAX_ENGINE_FAULTS:
+        kinds += ["ray::RolloutWorker"] * 2
     if hits["ray::LearnerWorker SIGKILL"] < MAX_LEARNER_FAULTS:
         kinds.append("ray::LearnerWorker")
     # Every kind once, then by chance: a short run shall meet each of them.
