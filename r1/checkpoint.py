@@ -93,6 +93,11 @@ def latest_checkpoint(run_dir: Path) -> tuple[Path, Progress]:
         ) from error
 
 
+def has_checkpoint(run_dir: Path) -> bool:
+    """Whether there is a complete one; it may be damaged all the same."""
+    return bool(_complete(run_dir))
+
+
 def _complete(run_dir: Path) -> list[Path]:
     return [path for path in (run_dir / FOLDER).glob("step-*") if _NAME.fullmatch(path.name) and _is_complete(path)]
 

@@ -84,6 +84,8 @@ def train(
             except WorkerLost as lost:
                 progress = _rewind(trainer, samples, observer, lost)
                 reports = [report for report in reports if report.step <= progress.step]
+                if progress.step == config.num_steps:  # it was lost between the last checkpoint and the last evaluation
+                    observer.evaluate(progress.step, progress.policy_version)
     except BaseException:
         # Whatever ends the run, Ctrl-C as well: a checkpoint that is nearly written is worth a moment. The learner may be
         # what failed, so an error here says nothing new.
@@ -106,12 +108,16 @@ def _after_step(trainer: Trainer, observer: Observer, progress: Progress) -> Non
 
 
 def _rewind(trainer: Trainer, samples: StepSampler, observer: Observer, lost: WorkerLost) -> Progress:
-    """Go on from the last checkpoint with another learner; raises `lost` when that does not help."""
-    progress = trainer.learner.recover(lost)
-    samples.forget(progress)
-    observer.on_rewind(progress)
-    trainer.sampler.load_weights(trainer.learner.publish_weights())
-    return progress
+    """Go on from the last checkpoint with another learner, which may be lost as well; `recover` says when it is enough."""
+    while True:
+        try:
+            progress = trainer.learner.recover(lost)
+            samples.forget(progress)
+            observer.on_rewind(progress)
+            trainer.sampler.load_weights(trainer.learner.publish_weights())
+            return progress
+        except WorkerLost as again:
+            lost = again
 
 
 def train_step(

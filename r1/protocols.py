@@ -75,7 +75,10 @@ class PolicyLearner(Protocol):
         ...
 
     def recover(self, lost: WorkerLost) -> Progress:
-        """Start again from the last checkpoint, and return its progress; raises `lost` when that was done too often."""
+        """Start again from the last checkpoint, and return its progress.
+
+        Raises `WorkerLost` when it is lost again meanwhile, and another `RunError` when it was started too often.
+        """
         ...
 
     def finish_save(self, limit_s: float = math.inf) -> None:

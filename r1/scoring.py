@@ -205,9 +205,11 @@ class RewardPool:
     def _replace_late(self, child: Child, waiting: deque[Job]) -> None:
         was_stopped = child.is_stopped()
         self._discard(child)
-        if child.job is None:
+        if child.job is None and was_stopped and self._num_start_deaths < MAX_START_DEATHS:
+            self._num_start_deaths += 1
+        elif child.job is None:
             raise ScoringError(f"a scoring child was not ready {START_LIMIT_S:g} s after its start; is the machine overloaded?")
-        if was_stopped and child.job.attempts < MAX_ATTEMPTS_WHEN_KILLED:
+        elif was_stopped and child.job.attempts < MAX_ATTEMPTS_WHEN_KILLED:
             waiting.appendleft(child.job)
         else:
             child.job.timed_out = self._current_reward(child.job)

@@ -56,8 +56,9 @@ class Child:
                 pass_fds=(childs_end.fileno(),),
                 # A fixed hash seed: sympy walks over sets, and the same completion must get the same reward again.
                 env={**os.environ, "PYTHONPATH": search_path, "PYTHONHASHSEED": "0"},
-                # Its own process group, so that what a reward function started is killed with it.
-                start_new_session=True,
+                # Its own process group, so that what a reward function started is killed with it. Not a session: when the
+                # parent dies, the kernel ends a group that is stopped only if it was in the parent's session.
+                process_group=0,
             )
 
     def start(self, job: Job, deadline_s: float) -> None:

@@ -115,7 +115,7 @@ def read_tensors(
     where = f"weight sync, phase transfer, version {manifest.policy_version}"
     try:
         found = os.stat(manifest.path)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, PermissionError) as error:  # the second one while the kernel takes the learner's process apart
         raise PublisherLost(
             f"{where}: {manifest.path} does not exist; the learner has ended, or it and this worker do not share a node"
         ) from error

@@ -112,7 +112,7 @@ class SimulatedRun:
         self._now_s = 0.0
         self._clock: list[tuple[float, int, Callable[[], None]]] = []
         self._num_events = 0
-        self._scheduler = GroupScheduler(max(1, setting.max_num_seqs // setting.group_size))
+        self._scheduler = GroupScheduler(setting.max_num_seqs)
         self._workers = {
             name: _Worker(name=name, engine=SimulatedEngine(setting.speed, setting.max_num_seqs))
             for name in (f"rollout worker {index}" for index in range(setting.num_engines))

@@ -107,7 +107,8 @@ class StepSampler:
             groups = sample(batch, self._sampler, self._scorer, num_wanted)
         with clock("score"):
             scores = self._scorer.collect(groups)
-        if all(score.reward is None for of_group in scores for score in of_group):
+        # A later round may want a single group, and one problem that cannot be judged is no reason to end a run.
+        if batch.round == 0 and all(score.reward is None for of_group in scores for score in of_group):
             raise ScoringError(
                 f"step {batch.step}: not one of the {sum(map(len, scores))} completions could be judged; "
                 "do the rewards of this task fit its reference answers?"

@@ -191,7 +191,7 @@ class Mortal(FakeLearner):
     def recover(self, lost):
         self.num_recoveries += 1
         if self.num_recoveries > 2:
-            raise lost
+            raise RunError(f"started too often, the last time: {lost}")
         self.version = self.saved.policy_version
         self.log.append(f"recover after {self.saved.step}")
         return self.saved
@@ -213,5 +213,31 @@ def test_a_lost_learner_goes_on_from_its_last_checkpoint(log):
 
 
 def test_a_learner_that_is_lost_too_often_ends_the_run(log):
-    with pytest.raises(WorkerLost, match="the learner died"):
+    with pytest.raises(RunError, match="started too often, the last time: the learner died"):
         train(trainer_of(log, learner=Mortal(log, 1, 1, 1)), Observer())
+
+
+def test_a_learner_that_is_lost_while_it_starts_again_is_started_once_more(log):
+    class DiesTwice(Mortal):
+        def publish_weights(self):
+            if self.num_recoveries == 1:
+                raise WorkerLost("the learner died again")
+            return super().publish_weights()
+
+    learner = DiesTwice(log, 2)
+    reports = train(trainer_of(log, learner=learner, scorer=FakeScorer()), Observer())
+    assert [report.step for report in reports] == [1, 2, 3]
+    assert learner.num_recoveries == 2
+
+
+def test_the_last_evaluation_is_made_up_for_when_the_learner_is_lost_before_it(log):
+    class DiesAtTheEnd(Mortal):
+        def finish_save(self, limit_s=60.0):
+            super().finish_save(limit_s)
+            if not self.num_recoveries:
+                raise WorkerLost("the learner died")
+
+    evaluated = []
+    observer = Observer(evaluate=lambda step, version: evaluated.append((step, version)))
+    train(trainer_of(log, learner=DiesAtTheEnd(log), scorer=FakeScorer()), observer)
+    assert evaluated[-1] == (3, 3)

@@ -8,8 +8,8 @@ from r1.rollout.engine import requests_of
 from r1.rollout.scheduler import GroupScheduler
 
 
-def requests(count, first_ticket=0):
-    return requests_of(prompt_batch(["1+1="] * count), first_ticket=first_ticket)
+def requests(count, first_ticket=0, group_size=1):
+    return requests_of(prompt_batch(["1+1="] * count, group_size=group_size), first_ticket=first_ticket)
 
 
 def tickets(given):
@@ -39,6 +39,24 @@ def test_what_is_over_the_capacity_waits_for_whoever_is_free_first():
     for done, following in ((1, 2), (2, 3)):
         assert scheduler.finish("b", done).ticket == done
         assert tickets(scheduler.hand_out()) == {"b": [following]}
+
+
+def test_a_worker_holds_completions_up_to_its_capacity():
+    scheduler = scheduler_with("a", "b", capacity=8)
+    scheduler.submit([*requests(3, group_size=4), *requests(4, first_ticket=3, group_size=1)])
+    assert tickets(scheduler.hand_out()) == {"a": [0, 2], "b": [1, 3, 4, 5, 6]}
+    scheduler.submit(requests(1, first_ticket=7))
+    assert scheduler.hand_out() == {}  # eight each
+    scheduler.finish("b", 6)
+    assert tickets(scheduler.hand_out()) == {"b": [7]}
+
+
+def test_a_group_above_the_capacity_goes_to_a_worker_that_has_nothing_else():
+    scheduler = scheduler_with("a", capacity=8)
+    scheduler.submit(requests(2, group_size=16))
+    assert tickets(scheduler.hand_out()) == {"a": [0]}
+    scheduler.finish("a", 0)
+    assert tickets(scheduler.hand_out()) == {"a": [1]}
 
 
 def test_the_groups_of_a_lost_worker_come_first_and_in_order():

@@ -203,6 +203,18 @@ def test_a_parameter_that_is_not_published_is_missed(engine, publisher):
     sync(engine, publisher, load_tiny_model(), engine.policy_version + 1)
 
 
+@pytest.mark.parametrize("part", ["self_attn.v_proj", "mlp.up_proj", "self_attn.q_proj"])
+def test_a_missing_part_of_a_fused_layer_is_missed(engine, publisher, part):
+    # vLLM takes the layer for loaded, with whatever lay in the memory of its last rows.
+    sync(engine, publisher, load_tiny_model(), engine.policy_version + 1)
+    tensors = [item for item in load_tiny_model().named_parameters() if item[0] != f"model.layers.1.{part}.weight"]
+    engine.receive_weights(publisher.publish(engine.policy_version + 1, tensors), verify=True)
+    engine.load_weights()
+    with pytest.raises(SyncError, match="1 layers compute with other weights than the published ones: model.layers.1"):
+        engine.verify_weights()
+    sync(engine, publisher, load_tiny_model(), engine.policy_version + 1)
+
+
 def test_a_worker_one_version_behind_is_refused_by_number_and_by_weights(engine, publisher, monkeypatch):
     old = nudged_model(4)
     sync(engine, publisher, old, engine.policy_version + 1)

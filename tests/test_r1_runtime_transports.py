@@ -120,7 +120,8 @@ def test_nccl_members_have_ranks_of_their_own_and_the_learner_sends_while_they_r
     workers = [engine(0, log, "n1", "g2", "g3"), engine(1, log, "n2", "g4"), engine(2, log, "n2", "g5", "g6")]
     assert sync(workers, ON_GPU, learner) == {}
     point = "tcp://10.0.0.1:4000"
-    assert log[:9] == [
+    assert log[:3] == [(f"engine {index}", "ready") for index in range(3)]
+    assert log[3:12] == [
         ("rank 0", "meeting_point"),
         ("rank 0", "join_transfer", point, 6),
         ("rank 1", "join_transfer", point, 6),
@@ -132,7 +133,22 @@ def test_nccl_members_have_ranks_of_their_own_and_the_learner_sends_while_they_r
         ("rank 1", "send_weights", ON_GPU),
         ("engine 0", "receive_weights", ON_GPU, True),
     ]
-    assert [entry[1] for entry in log if entry[0] == "engine 2"] == ["join_transfer", "receive_weights", *AFTERWARDS]
+    assert [entry[1] for entry in log if entry[0] == "engine 2"] == ["ready", "join_transfer", "receive_weights", *AFTERWARDS]
+
+
+def test_an_engine_that_died_before_the_sync_holds_nobody_up_in_the_broadcast(log):
+    learner, ways = FakeLearner(log, [("n1", "g0")]), new_transports()
+    workers = [engine(0, log, "n1", "g1"), engine(1, log, "n1", "g2")]
+    assert sync(workers, ON_GPU, learner, ways) == {}
+    del log[:]
+    failed = sync([workers[0], engine(1, log, "n1", "g2", ready=Dead)], ON_GPU, learner, ways)
+    assert list(failed) == ["engine 1"]
+    # Without it, and in a group of their own.
+    assert of(log, "join_transfer") == [
+        ("rank 0", "join_transfer", "tcp://10.0.0.1:4000", 2),
+        ("engine 0", "join_transfer", "tcp://10.0.0.1:4000", 2, 1),
+    ]
+    assert [entry[0] for entry in of(log, "receive_weights")] == ["engine 0"]
 
 
 def test_the_nccl_group_is_formed_anew_only_when_its_members_changed(log):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from random import Random
 
@@ -82,6 +83,43 @@ def test_a_child_killed_or_stopped_from_outside_loses_no_completion(shared_pool,
     assert shared_pool.num_timeouts[on_command] == timeouts
     assert not is_alive(victim)
     assert victim not in child_pids(shared_pool)
+
+
+@pytest.mark.slow
+def test_a_child_that_is_stopped_while_it_starts_is_replaced(on_command, monkeypatch):
+    spawn, stopped = RewardPool._spawn, []
+
+    def spawn_and_stop_the_first(pool):
+        spawn(pool)
+        if not stopped:
+            stopped.append(child_pids(pool)[-1])
+            os.kill(stopped[0], signal.SIGSTOP)
+            pool._children[-1].kill_at = time.monotonic() + 0.5
+
+    monkeypatch.setattr(RewardPool, "_spawn", spawn_and_stop_the_first)
+    with RewardPool({on_command: 1.0}, ScoringConfig(), num_children=1) as pool:
+        [score] = pool.score_texts([("fine", {})])
+    assert (score.reward, score.error) == (1.0, None)
+    assert not is_alive(stopped[0])
+
+
+@pytest.mark.slow
+def test_a_stopped_child_does_not_outlive_its_parent(on_command):
+    code = (
+        "import os, signal, time; from r1.config import ScoringConfig; from r1.scoring import RewardPool\n"
+        f"pool = RewardPool({{'{on_command}': 1.0}}, ScoringConfig(), num_children=1)\n"
+        "pool.score_texts([('fine', {})])\n"
+        "child = pool._children[0].process.pid\n"
+        "print(child, flush=True)\n"
+        "os.kill(child, signal.SIGSTOP)\n"
+        "while not pool._children[0].is_stopped(): time.sleep(0.01)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    child = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60).stdout)
+    deadline = time.monotonic() + 20
+    while is_alive(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not is_alive(child)
 
 
 @pytest.mark.slow

@@ -143,6 +143,17 @@ def test_dynamic_sampling_goes_on_until_enough_groups_have_a_spread(log):
     assert texts(steps.collect(2, Stopwatch()).groups) == ["4+1=", "5+1="]
 
 
+def test_one_problem_that_cannot_be_judged_is_no_reason_to_end_dynamic_sampling(log):
+    class CannotJudge(ScorerByProblem):
+        def collect(self, groups):
+            if texts(groups) == ["2+1="]:
+                return [tuple(Score(reward=None, breakdown={"accuracy": None}) for _ in g.completions) for g in groups]
+            return super().collect(groups)
+
+    sampled, _ = sampled_by(log, CannotJudge("1+1=", "3+1="), "algorithm.zero_variance=resample")
+    assert texts(sampled.groups) == ["1+1=", "3+1="]
+
+
 def test_dynamic_sampling_has_a_cap_and_keeps_the_shape_of_the_batch(log):
     sampled, _ = sampled_by(log, ScorerByProblem("1+1="), "algorithm.zero_variance=resample")
     assert sampled.num_rounds == MAX_ROUNDS == 10

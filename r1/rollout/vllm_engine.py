@@ -148,6 +148,7 @@ class VllmEngine:
             self._asleep.discard(part)
 
     def join_transfer(self, meeting_point: str, world_size: int, rank_offset: int) -> None:
+        self._refuse_parts()
         self._use(NcclWeightTransfer.NAME)
         meeting = urlsplit(meeting_point)
         self._llm.init_weight_transfer_engine(
@@ -165,14 +166,18 @@ class VllmEngine:
 
     def receive_bucket(self, manifest: WeightManifest, index: int, bucket: dict[str, Any], *, verify: bool) -> None:
         self._use(IpcWeightTransfer.NAME)
-        if index == 0 and self._is_updating:
-            raise RunError("an earlier weight sync ended half-way, and this engine holds parts of two policies")
+        if index == 0:
+            self._refuse_parts()
         self._update(manifest, verify=verify, bucket=bucket)
 
     def receive_weights(self, manifest: WeightManifest, *, verify: bool) -> None:
         if manifest.path:
             self._use(ShmWeightTransfer.NAME)
         self._update(manifest, verify=verify)
+
+    def _refuse_parts(self) -> None:
+        if self._is_updating:
+            raise RunError("an earlier weight sync ended half-way, and this engine holds parts of two policies")
 
     def _use(self, transport: str) -> None:
         if transport != self._transport:
@@ -262,7 +267,9 @@ def _kernel_options(config: Any) -> dict[str, Any]:
     """Multi-head latent attention (DeepSeek) on a CPU goes without vLLM's rotary kernel, which turns its queries wrongly.
 
     Seen in vLLM 0.32: 3-D queries of more than one head, |d| 3.6 on standard normal input; mean |d log-prob| 0.4.
+    And without its AMX attention, which empties a weight that the layerwise reload then copies into (read in its source; not
+    seen, for want of such a CPU).
     """
     if torch.cuda.is_available() or not hasattr(config, "kv_lora_rank"):
         return {}
-    return {"compilation_config": {"custom_ops": ["-rotary_embedding"]}}
+    return {"compilation_config": {"custom_ops": ["-rotary_embedding"]}, "attention_backend": "CPU_MLA"}

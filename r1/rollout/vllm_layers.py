@@ -40,6 +40,12 @@ def tied_output_heads(model: torch.nn.Module) -> list[tuple[str, ParallelLMHead,
     ]
 
 
+def is_only_packed(layer: Any) -> bool:
+    """Whether nobody reads the layer's weight but its kernel, from a packed copy; embeddings are looked up in the weight."""
+    is_looked_up = isinstance(layer, VocabParallelEmbedding) and not isinstance(layer, ParallelLMHead)
+    return hasattr(layer, "cpu_linear") and not is_looked_up
+
+
 def packed_experts(model: torch.nn.Module) -> list[tuple[str, Any, CPUUnquantizedExperts]]:
     """(name, layer, kernel) of the layers that hold experts in a CPU's packing."""
     kernels = [

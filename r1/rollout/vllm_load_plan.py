@@ -51,7 +51,7 @@ class LoadPlan:
     def other_than(self, manifest: WeightManifest) -> list[str]:
         """Of `beside_weights`, what is not as published."""
         checksums = {spec.name: spec.checksum for spec in manifest.tensors}
-        return [name for held, name in self.beside_weights if part_checksums(held, [len(held)]) != [checksums[name]]]
+        return [name for held, name in self.beside_weights if part_checksums(held, [len(held)]) != [checksums.get(name)]]
 
 
 def learn_plan(
@@ -71,15 +71,17 @@ def learn_plan(
     packed, packs, of_layers = list[tuple[Any, list[str]]](), dict[str, Any](), set[str]()
     for name, layer, parts in parts_by_layer(model):
         of_layers.update(parts)
-        if layer in tied or not packed_from(layer):
+        if layer in tied or not hasattr(layer, "cpu_linear"):
             continue
         if packed_from(layer) != [checksums.get(part) for part in parts]:
-            return None
+            return None  # also of a kernel without a note: the proof would only probe it
         if layer.weight.numel():
             packs[f"{name}.weight"] = layer
         else:
             packed.append((layer, parts))
     held_by = _held_by(model, tensors)
+    if any(name not in held_by for name, parameter in model.named_parameters() if parameter.numel()):
+        return None
     copied = [pair for pairs in held_by.values() for pair in pairs]
     planned = sorted([name for _, parts in packed for name in parts] + [name for _, name in copied])
     if planned != sorted(tensors) or not all(_same_bits(held, tensors[name]) for held, name in copied):
@@ -105,7 +107,7 @@ def _held_by(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> dic
         module, _, own = name.rpartition(".")
         parent, dot, layer = module.rpartition(".")
         parts = [f"{parent}{dot}{part}.{own}" for part in fused.get(layer, [layer])] if module else [name]
-        if not parameter.numel() or not all(part in tensors for part in parts):
+        if not parameter.numel() or not parameter.ndim or not all(part in tensors for part in parts):
             continue
         ends = list(accumulate((len(tensors[part]) for part in parts), initial=0))
         rows = parameter.detach().as_subclass(torch.Tensor)

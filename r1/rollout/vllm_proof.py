@@ -17,7 +17,7 @@ from vllm.model_executor.layers.fused_moe.experts.cpu_moe import CPUUnquantizedE
 from vllm.model_executor.layers.linear import ReplicatedLinear
 
 from r1.device_weights import device_checksums
-from r1.rollout.vllm_layers import is_turned, packed_experts, parts_by_layer, turned
+from r1.rollout.vllm_layers import is_only_packed, is_turned, packed_experts, parts_by_layer, turned
 from r1.rollout.vllm_packing import PROBE_COLUMNS, columns_by_layer, is_multiplied_with, packed_from, part_checksums
 from r1.rollout.vllm_parallel import held_share
 from r1.shm_weights import read_tensors
@@ -41,16 +41,14 @@ def layers_with_other_weights(model: torch.nn.Module, manifest: WeightManifest, 
     to_read: list[tuple[str, Any, list[str]]] = []
     """The layers for which checksums are not enough."""
     for name, layer, parts in layers:
-        wanted = [specs[part].checksum for part in parts]
-        if noted := packed_from(layer):
-            if noted != wanted:
-                stale.append(name)
-            elif name in columns:
-                to_read.append((name, layer, parts))
-        elif len(parts) == 1 and are_whole and not hasattr(layer, "cpu_linear") and not _is_shared(layer):
-            if _checksum_of(layer, specs[parts[0]]) != wanted[0]:
-                stale.append(name)
-        else:
+        wanted, noted = [specs[part].checksum for part in parts], packed_from(layer)
+        is_one = len(parts) == 1 and are_whole and not _is_shared(layer)
+        holds = noted is None or noted == wanted
+        if holds and is_one and not is_only_packed(layer):
+            holds = _checksum_of(layer, specs[parts[0]]) == wanted[0]
+        if not holds:
+            stale.append(name)
+        elif name in columns or (noted is None and (hasattr(layer, "cpu_linear") or not is_one)):
             to_read.append((name, layer, parts))
     experts = packed_experts(model) if get_tensor_model_parallel_world_size() == 1 else []
     names = None if experts else {part for _, _, parts in to_read for part in parts}
@@ -116,8 +114,10 @@ def _holds(layer: Any, parts: Sequence[torch.Tensor], num_columns: int) -> bool:
     wanted = held_share(layer, parts)
     if wanted is None:
         return True
-    if hasattr(layer, "cpu_linear"):
-        return is_multiplied_with(layer, wanted, num_columns)
+    if hasattr(layer, "cpu_linear") and not is_multiplied_with(layer, wanted, num_columns):
+        return False
+    if is_only_packed(layer):
+        return True
     # Checksums, since torch.equal takes 0.2 s for an embedding of 28M weights.
     num_rows, held = [len(wanted)], layer.weight.detach().cpu().to(wanted.dtype)
     return len(held) >= len(wanted) and part_checksums(held, num_rows) == part_checksums(wanted, num_rows)

@@ -126,6 +126,8 @@ class WorkerExtension:
     """Methods that vLLM adds to its worker, for `collective_rpc`."""
 
     _next_to_probe = 0
+    _names: frozenset[str] = frozenset()
+    """What was published when all of it was proved for the first time."""
 
     def device_id(self) -> str:
         """The unique id of this worker's GPU; "" on a CPU."""
@@ -150,7 +152,11 @@ class WorkerExtension:
             stale, self._next_to_probe = layers_with_other_weights(model, manifest, self._next_to_probe)
             plan = self.weight_transfer_engine.plan
             stale += plan.other_than(manifest) if plan else []
-        return [*self.weight_transfer_engine.without_weights, *stale]
+        names = frozenset(spec.name for spec in manifest.tensors)
+        # vLLM takes a fused layer for loaded when some part of it has come.
+        stale = [*self.weight_transfer_engine.without_weights, *stale] or sorted(self._names - names)
+        self._names = self._names or (frozenset() if stale else names)
+        return stale
 
 
 if ShmWeightTransfer.NAME not in WeightTransferEngineFactory._registry:

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from r1.errors import RunError, UserError, WorkerLost
 from r1.weight_transport import Place
 
 TICK_S = 0.2
 """How often whatever runs beside a call is looked after."""
+
+LAST_WORDS_S = 5.0
+"""How long the others are heard when one has failed: where several compute together, the death of one makes the rest fail."""
 
 _ANSI_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -67,9 +70,11 @@ def call(
     beside: what shall go on meanwhile.
     """
     results: dict[str, Any] = {}
-    for worker, result in _answers(workers, method, args, phase, deadline_s, about, each, beside):
+    waiting = _begin(workers, method, args, each)
+    for worker, result in _wait_for_all(waiting, phase, deadline_s, about, beside):
         if isinstance(result, Failure):
-            raise result.error from result.cause
+            reason = _reason(result, waiting, phase, about)
+            raise reason.error from reason.cause
         results[worker.name] = result
     return [results[worker.name] for worker in workers]
 
@@ -84,7 +89,8 @@ def call_each(
     each: Sequence[Sequence[Any]] | None = None,
 ) -> list["Any | Failure"]:
     """As `call`, but wait for all of them: a worker that fails has a `Failure` in the place of its result."""
-    results = {worker.name: result for worker, result in _answers(workers, method, args, phase, deadline_s, about, each)}
+    waiting = _begin(workers, method, args, each)
+    results = {worker.name: result for worker, result in _wait_for_all(waiting, phase, deadline_s, about, None)}
     return [results[worker.name] for worker in workers]
 
 
@@ -98,21 +104,20 @@ class Failure:
     """In Ray's."""
 
 
-def _answers(
-    workers: Sequence[Worker],
-    method: str,
-    args: Sequence[Any],
-    phase: str,
-    deadline_s: float,
-    about: str = "",
-    each: Sequence[Sequence[Any]] | None = None,
-    beside: Background | None = None,
-) -> Iterator[tuple[Worker, Any]]:
+def _begin(
+    workers: Sequence[Worker], method: str, args: Sequence[Any], each: Sequence[Sequence[Any]] | None
+) -> dict[Any, Worker]:
     arguments = each if each is not None else [args] * len(workers)
-    waiting = {
-        getattr(worker.handle, method).remote(*own): worker for worker, own in zip(workers, arguments, strict=True)
-    }
-    return _wait_for_all(waiting, phase, deadline_s, about, beside)
+    return {getattr(worker.handle, method).remote(*own): worker for worker, own in zip(workers, arguments, strict=True)}
+
+
+def _reason(first: Failure, waiting: dict[Any, Worker], phase: str, about: str) -> Failure:
+    """The death of another worker, if that is why the first one failed."""
+    if not isinstance(first.error, WorkerLost):
+        for _, result in _wait_for_all(waiting, phase, LAST_WORDS_S, about, None):
+            if isinstance(result, Failure) and isinstance(result.error, WorkerLost) and result.cause is not None:
+                return result
+    return first
 
 
 def _wait_for_all(
@@ -162,6 +167,9 @@ def result_of(reference: Any, worker: Worker, phase: str, about: str, start: flo
             # They name step and version themselves.
             return Failure(error=type(error.cause)(f"{worker.name}, phase {phase}: {error.cause}"), cause=error)
         return Failure(error=RunError(f"{here}: {type(error.cause).__name__}: {error.cause}"), cause=error)
+    except RayError as error:  # killed for want of memory, or the node with the answer is gone
+        answer = f"the answer is lost ({type(error).__name__}: {_first_line(error)})"
+        return Failure(error=WorkerLost(f"{here}: {answer}"), cause=error)
 
 
 def where(name: str, phase: str, about: str) -> str:

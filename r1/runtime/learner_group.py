@@ -13,10 +13,10 @@ import ray
 import torch
 
 from r1.batching import TrainBatch
-from r1.checkpoint import begin_checkpoint, finish_checkpoint, latest_checkpoint, remove_old_checkpoints
+from r1.checkpoint import begin_checkpoint, finish_checkpoint, has_checkpoint, latest_checkpoint, remove_old_checkpoints
 from r1.config import RunConfig
 from r1.device_weights import device_ids
-from r1.errors import RunError, UserError, WorkerLost
+from r1.errors import RunError, WorkerLost
 from r1.faults import FaultLog
 from r1.learner import Learner
 from r1.metrics import heldout_accuracy
@@ -118,17 +118,15 @@ class LearnerGroup(PolicyLearner):
         """Start all ranks anew from the last checkpoint, or from the beginning where there is none."""
         self._num_restarts += 1
         if self._num_restarts > MAX_RESTARTS:
-            raise lost
+            raise RunError(f"the learner was started again {MAX_RESTARTS} times; the last time: {lost}") from lost
         for worker in self.workers:
             kill(worker)
         self._saving = None
         self._spawn()
         self.wait_until_ready()
-        try:
+        progress, self._policy_version = Progress(), 0
+        if has_checkpoint(self._run_dir):
             checkpoint, progress = latest_checkpoint(self._run_dir)
-        except UserError:
-            progress, self._policy_version = Progress(), 0
-        else:
             self.restore(checkpoint, progress)
         self._faults.add("learner", f"{lost}; the learner is started again, the run goes on after step {progress.step}")
         return progress

@@ -8,7 +8,7 @@ from typing import Any
 import ray
 
 from r1.config import RunConfig, ScoringConfig
-from r1.errors import WorkerLost
+from r1.errors import RunError, WorkerLost
 from r1.faults import FaultLog
 from r1.protocols import Scorer
 from r1.runtime.calls import Background, Failure, Worker, call, wait_for
@@ -94,7 +94,8 @@ class RayScorer(Scorer):
                 scores.append(of_group)
                 for _ in range(num_replaced - self._num_replaced):
                     self._faults.add("reward_child", "a reward child died or was late; it is replaced")
-                self._num_replaced = num_replaced
+                self._num_replaced = max(self._num_replaced, num_replaced)  # groups are asked for in another order
+                start = time.monotonic()
             elif isinstance(result.error, WorkerLost):
                 self._restart(result.error)
                 start = time.monotonic()
@@ -103,6 +104,10 @@ class RayScorer(Scorer):
         check_scores(groups, scores)
         return scores
 
+    def drop(self, group: RolloutGroup) -> None:
+        """Nobody is going to ask for the scores of this group."""
+        self._waiting.pop(id(group), None)
+
     def forget(self) -> None:
         self._waiting.clear()
 
@@ -110,7 +115,7 @@ class RayScorer(Scorer):
         """Another worker in place of one that is lost; it gets the groups that have no scores yet."""
         self._num_restarts += 1
         if self._num_restarts > MAX_RESTARTS:
-            raise WorkerLost(f"the reward pool was restarted {MAX_RESTARTS} times; the last time: {error}") from error
+            raise RunError(f"the reward pool was restarted {MAX_RESTARTS} times; the last time: {error}") from error
         lost = [group for group, _ in self._waiting.values()]
         self._faults.add("reward_worker", f"{error}; it is replaced, {len(lost)} groups are scored again")
         kill(self._worker)

@@ -65,7 +65,7 @@ class RolloutPool(Sampler):
         self._config = config
         self._in_flight = config.sync.in_flight
         self._slice_s = IN_FLIGHT_SLICE_S if self._in_flight else SLICE_S
-        self._scheduler = GroupScheduler(max(1, config.rollout.max_num_seqs // config.rollout.group_size))
+        self._scheduler = GroupScheduler(config.rollout.max_num_seqs)
         self._next_ticket = 0
         self._batches: dict[_BatchKey, _Pending] = {}
         self._batch_of: dict[int, _BatchKey] = {}
@@ -73,6 +73,8 @@ class RolloutPool(Sampler):
         self._is_paused = False
         self.on_group: Callable[[RolloutGroup], None] = lambda group: None
         """Called with each group as soon as it is there, whatever the driver is waiting for."""
+        self.on_cut_off: Callable[[RolloutGroup], None] = lambda group: None
+        """Called with each group that was there, and that nobody is going to collect."""
         weights = weights or WeightSync(verify=config.sync.verify == "on", deadline_s=config.deadline_s)
         self._team = RolloutTeam(
             config, resources, faults, weights, on_up=self._scheduler.add_worker, on_lost=self._take_back
@@ -114,7 +116,8 @@ class RolloutPool(Sampler):
 
     def cut_off(self, batch: PromptBatch) -> None:
         """Drop what is left of a submitted batch; workers are told with their next call."""
-        del self._batches[_key(batch)]
+        for group in self._batches.pop(_key(batch)).finished:
+            self.on_cut_off(group)
         dropped = {ticket for ticket, key in self._batch_of.items() if key == _key(batch)}
         for ticket in dropped:
             del self._batch_of[ticket]
@@ -133,6 +136,9 @@ class RolloutPool(Sampler):
         """
         self._is_paused = True
         while self._team.is_sampling() if self._in_flight else self._scheduler.num_in_hand():
+            self._pump()
+        # Before it can sleep, an engine has to hear of the groups that were cut off.
+        while self._team.takes_turns and (self._team.is_sampling() or self._to_tell):
             self._pump()
         while self._team.takes_turns and self._team.num_starting():
             self._pump()

@@ -23,6 +23,8 @@ MAX_FAILURES_IN_A_ROW = 3
 """Failures of one worker without a group in between after which the run stops: replacing it does not help."""
 MAX_LOSSES_IN_A_ROW = 12
 """The same where it died or hung, which may be the machine's doing and none of its own."""
+LONG_LOOK_AWAY_S = 5 * TICK_S
+"""Longer than this without a look at the workers is the driver's own time, and counts for no deadline of theirs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,8 +58,9 @@ class RolloutTeam:
         self._manifest: WeightManifest | None = None
         self._calls: dict[str, _Call] = {}
         self._caller_of: dict[Any, str] = {}
-        self._looked_at_s = 0.0
-        self._num_failures: Counter[str] = Counter()
+        self._looked_at_s = time.monotonic()
+        self._num_failures: Counter[tuple[str, bool]] = Counter()
+        """(worker, whether it died or hung) -> how often in a row"""
         self._last_progress: dict[str, float] = {}
         """Worker -> when it last finished a group, or got one while it had none; time.monotonic()."""
         self._behind: set[str] = set()
@@ -107,7 +110,8 @@ class RolloutTeam:
             error = next(iter(failed.values()))
             if isinstance(error, PublisherLost) and not is_first:
                 raise WorkerLost(str(error))  # the loop starts another learner
-            raise error
+            if is_first or len(failed) > 1:
+                raise error
         self._is_asleep = False
         for name, error in failed.items():
             self.replace(name, error)
@@ -119,10 +123,11 @@ class RolloutTeam:
         """Kill a worker and start another in its place; while the engines sleep, with the next weights."""
         if self._manifest is None:
             raise error  # at the start: another one would fail in the same way
-        self._num_failures[name] += 1
-        allowed = MAX_LOSSES_IN_A_ROW if isinstance(error, WorkerLost) else MAX_FAILURES_IN_A_ROW
-        if self._num_failures[name] > allowed:
-            raise RunError(f"{name} failed {self._num_failures[name]} times in a row, the last time: {error}") from error
+        is_lost = isinstance(error, WorkerLost)
+        self._num_failures[name, is_lost] += 1
+        num_failures = self._num_failures[name, is_lost]
+        if num_failures > (MAX_LOSSES_IN_A_ROW if is_lost else MAX_FAILURES_IN_A_ROW):
+            raise RunError(f"{name} failed {num_failures} times in a row, the last time: {error}") from error
         if name in self._calls:
             del self._caller_of[self._calls.pop(name).reference]
         self._behind.discard(name)
@@ -137,7 +142,7 @@ class RolloutTeam:
         """A worker got a group while it had none, or has finished one: from now on it has `deadline_s` for the next."""
         self._last_progress[name] = time.monotonic()
         if finished:
-            self._num_failures[name] = 0
+            self._num_failures[name, True] = self._num_failures[name, False] = 0
 
     # What comes of it.
 
@@ -176,9 +181,14 @@ class RolloutTeam:
         for name in sorted(self._behind):
             self._catch_up(name)
         now = time.monotonic()
-        if now - self._looked_at_s < min(TICK_S, self._deadline_s / 10):
+        not_looked_s = now - self._looked_at_s
+        if not_looked_s < min(TICK_S, self._deadline_s / 10):
             return
         self._looked_at_s = now
+        if not_looked_s > LONG_LOOK_AWAY_S:
+            # The driver itself was held up, by one worker that hangs in a sync for example: the others are not late for that.
+            self._calls = {name: replace(call, since=call.since + not_looked_s) for name, call in self._calls.items()}
+            self._last_progress = {name: since + not_looked_s for name, since in self._last_progress.items()}
         for name in list(self.workers):
             if name in self._calls:
                 self._replace_if_late(name, self._calls[name].phase, self._calls[name].since, "no answer")

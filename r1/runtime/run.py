@@ -72,7 +72,7 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
         # Its children do the work; asking for no CPU lets a two-core machine run everything.
         resources = Resources(num_cpus=0)
         scorer = RayScorer(config, prepared.task.rewards, prepared.task.correctness, resources, faults, beside=sampler)
-        sampler.on_group = scorer.submit
+        sampler.on_group, sampler.on_cut_off = scorer.submit, scorer.drop
         num_workers = config.rollout.num_workers
         console.print(f"starting {num_workers} rollout worker(s), the learner and the reward pool ...", highlight=False)
         scorer.wait_until_ready()

@@ -65,6 +65,8 @@ class Nccl:
         self._members: tuple[object, ...] = ()
 
     def transfer(self, sync: SyncRound, workers: Sequence[Worker]) -> None:
+        # One that died since the last sync would hold up all others, and the learner, in the broadcast.
+        sync.engines("ready", "connect", only=workers)
         workers = sync.well(workers)
         members = tuple((worker.name, worker.host, worker.pid) for worker in [*sync.ranks, *workers])
         if members != self._members:
