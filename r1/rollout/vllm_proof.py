@@ -1,8 +1,8 @@
 """The proof after a load: which of vLLM's layers do not compute with the published weights, bit by bit.
 
-It says nothing of biases, of experts on a GPU or shared by several processes, of shared layers of an unknown kind
-(`held_share`), and of weights whose names differ from the published ones: those rest on the checksums of what arrived and on
-vLLM's own count of what it loaded.
+It says nothing of biases (where a plan is followed, the plan does: r1.rollout.vllm_load_plan), of experts on a GPU or shared by
+several processes, of shared layers of an unknown kind (`held_share`), and of weights whose names differ from the published
+ones: those rest on the checksums of what arrived and on vLLM's own count of what it loaded.
 """
 
 import math
