@@ -14,13 +14,13 @@ from r1.traces import read_traces
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1500)]
 NUM_PROMPTS, GROUP_SIZE = 16, 16
-MAX_LEARNER_FAULTS = 4
+MAX_LEARNER_FAULTS = 3
 """Each costs a start of the learner and up to two steps."""
-MAX_ENGINE_FAULTS = 8
+MAX_ENGINE_FAULTS = 6
 """Each costs a start of vLLM."""
 MAX_STOPPED_WORKERS = 1
 """It costs DEADLINE_S."""
-DEADLINE_S = 90
+DEADLINE_S = 60
 
 
 def strike(program, rng, hits):
