@@ -21,8 +21,13 @@ setup: ## install the locked packages and r1 into .venv (once; some minutes)
 train: setup ## train the small example from start to end; ARGS="num_steps=20" changes options
 	.venv/bin/python -m launch.train launch/configs/quickstart.toml $(ARGS)
 
-test: setup ## all tests
+test: setup ## all tests; ARGS="tests/test_FILE.py -x" goes to pytest instead
+ifeq ($(strip $(ARGS)),)
+	@$(MAKE) --no-print-directory fast-test
+	.venv/bin/python -m pytest -m "slow or ray"
+else
 	.venv/bin/python -m pytest $(ARGS)
+endif
 
 check: setup ## ruff, mypy and the fast tests: under a minute
 	@$(MAKE) --no-print-directory -j2 --output-sync=target lint fast-test
