@@ -24,13 +24,18 @@ from r1.shm_weights import read_tensors
 from r1.types import TensorSpec, WeightManifest
 
 
-def layers_with_other_weights(model: torch.nn.Module, manifest: WeightManifest, first_to_probe: int) -> tuple[list[str], int]:
+def layers_with_other_weights(
+    model: torch.nn.Module, manifest: WeightManifest, first_to_probe: int, *, packed_in_place: bool = False
+) -> tuple[list[str], int]:
     """Where the published bytes are at hand. Returns the layers, and which one is to be probed first the next time.
 
     A fused layer's weight is its published parts in a row; of a layer that several processes share, each compares what it
     holds. Where a CPU has packed a weight there is nothing left to read: `r1.rollout.vllm_packing` noted of which bits it was
     packed, and kernels are asked in turn for some columns of what they multiply with. Where nothing was noted all are asked;
     an optimizer step changes some bit in 16 columns.
+
+    packed_in_place: notes were taken of the very memory that embeddings are looked up in, as a plan's load does; vLLM's reload
+    packs one tensor and copies it into another.
     """
     specs = {spec.name: spec for spec in manifest.tensors}
     published_parts = [(name, layer, [p for p in parts if p in specs]) for name, layer, parts in parts_by_layer(model)]
@@ -44,7 +49,7 @@ def layers_with_other_weights(model: torch.nn.Module, manifest: WeightManifest, 
         wanted, noted = [specs[part].checksum for part in parts], packed_from(layer)
         is_one = len(parts) == 1 and are_whole and not _is_shared(layer)
         holds = noted is None or noted == wanted
-        if holds and is_one and not is_only_packed(layer):
+        if holds and is_one and not is_only_packed(layer) and not (noted and packed_in_place):
             holds = _checksum_of(layer, specs[parts[0]]) == wanted[0]
         if not holds:
             stale.append(name)

@@ -48,6 +48,8 @@ class ShmWeightTransfer(WeightTransferEngine[ShmInit, ManifestUpdate]):
     """The parameters that the last update did not reach."""
     plan: LoadPlan | None = None
     """Where vLLM's own load put everything; None: each load is vLLM's own."""
+    follows: bool = False
+    """Whether the last load went by the plan."""
     is_first: bool = True
     """Whether there was no whole load yet that a plan could be learnt from."""
 
@@ -60,11 +62,11 @@ class ShmWeightTransfer(WeightTransferEngine[ShmInit, ManifestUpdate]):
     def receive_weights(self, update_info: ManifestUpdate) -> None:
         """Read, and compare what the proof after the load will not: where a plan is followed it covers everything."""
         self._manifest, self._verify = update_info.manifest, update_info.verify
-        self._follows = self.plan is not None and self.plan.layout == layout_of(self._manifest)
-        self._tensors = read_tensors(self._manifest, verify=self._verify and not self._follows)
+        self.follows = self.plan is not None and self.plan.layout == layout_of(self._manifest)
+        self._tensors = read_tensors(self._manifest, verify=self._verify and not self.follows)
 
     def finish_weight_update(self) -> None:
-        plan = self.plan if self._follows else None
+        plan = self.plan if self.follows else None
         rows = plan.rows if plan else rows_of_packed_layers(self.model, self._manifest)
         with packing_noted(rows if self._verify or self.is_first else {}):
             if plan:
@@ -149,8 +151,10 @@ class WorkerExtension:
         if manifest.checksum_kind == "device":
             stale = layers_with_other_checksums(model, manifest)
         else:
-            stale, self._next_to_probe = layers_with_other_weights(model, manifest, self._next_to_probe)
             plan = self.weight_transfer_engine.plan
+            stale, self._next_to_probe = layers_with_other_weights(
+                model, manifest, self._next_to_probe, packed_in_place=self.weight_transfer_engine.follows
+            )
             stale += plan.other_than(manifest) if plan else []
         names = frozenset(spec.name for spec in manifest.tensors)
         # vLLM takes a fused layer for loaded when some part of it has come.
