@@ -116,6 +116,7 @@ def test_a_damaged_run_folder(train, tmp_path):
     assert "is damaged" in error
 
 
+@pytest.mark.slow
 def test_a_run_folder_that_exists(train, tmp_path):
     code, error = train(QUICKSTART, f"run_dir={tmp_path}")
     assert code == 2

@@ -78,6 +78,7 @@ def test_try_shows_the_value_and_the_time(tmp_path: Path, capsys: pytest.Capture
         assert len(lines) == 3
 
 
+@pytest.mark.slow
 def test_try_shows_what_math_answer_extracted_and_what_decided(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     def lines(text: str, *options: str) -> dict[str, str]:
         shown = run(capsys, "try", "math_answer", "--completion", completion_file(tmp_path, text), "--gold", "1/2", *options)
@@ -153,6 +154,7 @@ def test_test_counts_every_kind_of_miss(tmp_path: Path, puppet: str, capsys: pyt
     assert float(re.split(r"\s{2,}", slowest[1].strip())[-3]) < 100
 
 
+@pytest.mark.slow
 def test_test_judges_bare_answers_and_forms_and_exits_with_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     path = write_cases(
         tmp_path / "cases.jsonl",
@@ -279,6 +281,7 @@ def test_rescore_lists_what_changed(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "holds no heldout traces" in run(capsys, "rescore", tmp_path, "--heldout", exit_code=2)
 
 
+@pytest.mark.slow
 def test_rescore_by_another_reward_compares_with_nothing(tmp_path: Path, puppet: str, capsys: pytest.CaptureFixture[str]):
     write_steps(tmp_path, [("now raise", JUDGED, None), ("at 0.5", JUDGED, None)], split="heldout")
     shown = run(capsys, "rescore", tmp_path, "--heldout", "--reward", puppet)
@@ -286,6 +289,7 @@ def test_rescore_by_another_reward_compares_with_nothing(tmp_path: Path, puppet:
     assert shown.endswith("nothing changed\n")
 
 
+@pytest.mark.slow
 def test_rescore_gives_the_reward_what_training_gave_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "echo.py").write_text(
         "def echo(completion, reference):\n    raise ValueError(sorted(reference.items()))\n", encoding="utf-8"

@@ -13,6 +13,8 @@ from r1.batching import make_train_batch
 from r1.learner import Learner
 from r1.presets import PRESETS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def make_learner(tmp_path):
