@@ -4,7 +4,8 @@ On Linux the file has no name, and is reached through the learner's /proc/PID/fd
 
 Both sides compute a checksum of every tensor's bytes. The writer's go into the manifest, which travels by
 another way (a Ray call), so bytes that change in between, a file that is cut off or a manifest of another
-publish are all noticed before a single weight is loaded.
+publish are all noticed: with `verify` before a single weight is loaded, else by whoever compares what it has loaded
+(r1.rollout.vllm_proof).
 """
 
 import math

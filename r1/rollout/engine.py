@@ -72,6 +72,7 @@ class RolloutEngine(Protocol):
     def receive_weights(self, manifest: WeightManifest, *, verify: bool) -> None:
         """Map the published bytes and compare their checksums; of a file (`manifest.path`) nothing is loaded yet.
 
+        An engine may leave the comparison of some tensors to `verify_weights`, which then proves those it holds.
         Without a file they come from the learner's GPUs, as `DeviceReceiver` says, and are loaded as they come.
         """
         ...

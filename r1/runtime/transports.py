@@ -1,7 +1,7 @@
 """The ways in which weights get to engines. Each brings them to some workers, and notes in the round who failed.
 
 A transfer ends with `receive_weights` (or `receive_copy`) on every worker that is well: it says that all tensors have come,
-in order, each with the checksum that the learner computed.
+in order, each with the checksum that the learner computed (or, of a file, that the engine will compare what it loads).
 """
 
 from collections.abc import Sequence
