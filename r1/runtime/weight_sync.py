@@ -5,7 +5,8 @@ before the next one begins, and has its own deadline:
 
     wake           where engines and learner share devices: room for the weights again
     transfer       bring the bytes to each worker the way its place asks for (r1.runtime.transports), compare every tensor's
-                   checksum with the manifest, unless the engine's proof is going to; before it, where there is a need: publish, put bucket, connect
+                   checksum with the manifest, unless the engine's proof is going to; before it, where there is a need:
+                   publish, put bucket, connect
     load           replace the live weights (on a CPU: re-pack them too)
     wake           and for the key-value cache, once nothing of the transfer is left
     reset cache    forget key-value blocks of the old weights
