@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
 
     torch.set_num_threads(options.threads)
     quickstart = Path(__file__).parent / "configs/quickstart.toml"
-    config = load_config(quickstart, [f"model.path={options.model}", f"learner.dtype={options.dtype}"])
+    config = load_config(quickstart, [f"model.path={options.model}", f"dtype={options.dtype}"])
     length = options.prompt_tokens + options.completion_tokens - 1
     with tempfile.TemporaryDirectory() as folder:
         learner = Learner(config, f"{folder}/weights")

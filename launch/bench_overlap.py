@@ -14,7 +14,7 @@ from pathlib import Path
 from r1.metrics import read_metrics
 
 QUICKSTART = Path(__file__).parent / "configs/quickstart.toml"
-ONE_CORE_EACH = ("rollout.num_threads=1", "learner.num_threads=1")
+ONE_CORE_EACH = ("num_threads=1",)
 MODES = {"strict": (), "overlapped": ("rollout.max_staleness=1",)}
 
 

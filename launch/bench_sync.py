@@ -54,9 +54,8 @@ def run(options: argparse.Namespace) -> None:
     """Measure, and print the table."""
     overrides = [
         f"model.path={options.model.absolute()}",
-        f"rollout.dtype={options.dtype}",
-        f"rollout.num_threads={options.threads}",
-        f"learner.num_threads={options.threads}",
+        f"dtype={options.dtype}",
+        f"num_threads={options.threads}",
         "learner.learning_rate=1e-3",
         "learner.warmup_steps=0",
     ]

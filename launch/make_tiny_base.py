@@ -21,7 +21,7 @@ from r1.sft import SftBatch, SftExample, SftOptions, pad_examples, train_on_next
 from rewards.accuracy import accuracy
 from rewards.reasoning_format import reasoning_format
 from tasks.arithmetic import HELDOUT_ONE_IN, addition, draw_number, load
-from tasks.base import Problem, is_heldout
+from tasks.base import Problem, Source, is_heldout
 
 SHIPPED_MODEL = Path(__file__).parent / "models" / "tiny_base"
 PAD_TOKEN, EOS_TOKEN = "<pad>", "<eos>"
@@ -227,7 +227,7 @@ def main() -> None:
     model.save_pretrained(options.out)
     tokenizer.save_pretrained(options.out)
     print(f"saved to {options.out}")
-    problems = load("heldout", options.seed, None)[: options.num_samples]
+    problems = load("heldout", options.seed, Source()).problems[: options.num_samples]
     print(describe_samples(sample_completions(model, tokenizer, problems, max_new_tokens=96)))
 
 

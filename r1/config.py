@@ -30,26 +30,42 @@ class ModelConfig(Section):
     """Folder with Hugging Face files (config.json, *.safetensors, tokenizer), or a hub name."""
 
 
+class OtherTask(Section):
+    """A task beside the first one: [task.mix.math], or [task.mix."math:3-5"]."""
+
+    weight: Annotated[float, Field(ge=0)]
+    """Prompts of this task for each one of task.name; 0: it is not trained on, but evaluated."""
+    path: str | None = None
+    """As task.path; so is the next one."""
+    heldout_path: str | None = None
+
+
 class TaskConfig(Section):
     name: str
-    """A key of tasks.TASKS."""
+    """A key of tasks.TASKS, with an argument where the task takes one: math:3-5, reasoning_gym:leg_counting."""
     path: str | None = None
-    """The training problems: a local file or a hub name; unset for tasks that generate their problems."""
+    """The training problems: a local file or a hub name; unset: generated, or the published data set, as the task has it."""
     heldout_path: str | None = None
     """The held-out problems; unset: the hub's own test split, or a fixed share of a local file, chosen by hash."""
+    question_field: str | None = None
+    """The field of a row that holds the question; unset: where the published data have it."""
+    answer_field: str | None = None
+    """The field with the gold answer, in the same way."""
+    mix: dict[str, OtherTask] = {}
+    """Tasks that are trained on or evaluated besides, by name; rewards and the fields above are their own."""
+    difficulty: str | None = None
+    """What measured pass rates choose: learnable:FILE leaves out what the policy always or never solves, easy_first:FILE puts
+    the rest in the order of falling pass rates. FILE: the pass_rates.json of a `launch.evaluate --split train`."""
     template: str = "plain"
-    """A key of r1.prompts.TEMPLATES."""
+    """A key of r1.prompts.TEMPLATES, with an argument where it takes one (few_shot:4), or a .txt or .toml file of your own."""
     rewards: Annotated[dict[str, float], Field(min_length=1)] | None = None
-    """Reward name, or path/to/file.py:function -> weight, in place of the task's own: {"math_answer" = 1.0}."""
-    correctness: str | None = None
-    """The one of the rewards that tells right from wrong, reported as accuracy; unset: the task's own."""
+    """Reward name, or path/to/file.py:function -> weight, in place of the task's own: {"math_answer" = 1.0}. The one that
+    tells right from wrong, reported as accuracy, is the task's own where it is among them, else the first."""
 
 
 class RolloutConfig(Section):
     engine: str = "r1.rollout.vllm_engine:VllmEngine"
     """module:Class of the engine; r1.rollout.transformers_engine:TransformersEngine where vLLM has no wheel."""
-    dtype: Dtype = "float32"
-    """What the engine computes with, and what a weight sync ships."""
     num_workers: Count = 1
     """Rollout workers, an engine each."""
     tensor_parallel_size: Count = 1
@@ -70,10 +86,6 @@ class RolloutConfig(Section):
     """Prompts that are begun for each one that is needed; the first to be finished count, the rest is cut off."""
     max_num_seqs: Count = 256
     """Completions that one engine decodes at the same time."""
-    kv_cache_gib: PositiveFloat = 1.0
-    """CPU memory for the key-value cache, GiB."""
-    num_threads: Count = 2
-    """OpenMP threads of the rollout worker."""
 
 
 class AlgorithmConfig(Section):
@@ -105,8 +117,6 @@ class AlgorithmConfig(Section):
 
 
 class LearnerConfig(Section):
-    dtype: Dtype = "float32"
-    """What the learner computes with; master weights and optimizer state are float32 always."""
     lora_rank: Annotated[int, Field(ge=0)] = 0
     """Rank of the adapters (LoRA) that are trained in place of the weights, which stay frozen; 0 trains all weights."""
     learning_rate: PositiveFloat
@@ -124,7 +134,6 @@ class LearnerConfig(Section):
     """Learner processes that share model and batch (FSDP2): gloo on CPUs, NCCL on GPUs."""
     max_tokens_per_microbatch: Count = 16384
     """Upper bound on rows x longest row, padding included, in one forward pass."""
-    num_threads: Count = 2
 
 
 class SyncConfig(Section):
@@ -144,8 +153,9 @@ class ScoringConfig(Section):
 
 
 class EvaluateConfig(Section):
-    num_problems: Annotated[int, Field(ge=0)] = 256
-    """Held-out problems, sampled once each at the rollout temperature; 0 switches evaluation off."""
+    num_completions: Annotated[int, Field(ge=0)] = 256
+    """Held-out completions of each task, at the rollout temperature: one a problem, or several where it has fewer problems
+    (AIME's 30 get 8 each); 0 switches evaluation off."""
     every: Annotated[int, Field(ge=0)] = 0
     """Steps between evaluations; 0 evaluates only before the first and after the last step."""
 
@@ -170,6 +180,10 @@ class RunConfig(Section):
     num_steps: Count
     deadline_s: PositiveFloat = 600.0
     """Longest time for any one phase (starting a worker, sampling a step, an update, a part of a sync, a checkpoint), seconds."""
+    dtype: Dtype = "float32"
+    """What engines and learner compute with, and what a weight sync ships; master weights and optimizer state are float32."""
+    num_threads: Count = 2
+    """OpenMP threads of each rollout worker and learner rank."""
     model: ModelConfig
     task: TaskConfig
     rollout: RolloutConfig

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from r1.protocols import Sampler, Scorer
-from r1.step_metrics import rollout_metrics
+from r1.step_metrics import Correctness, rollout_metrics
 from r1.step_sampler import sample
 from r1.types import PromptBatch, ScoredGroup
 
 
 def evaluate(
-    batches: Sequence[PromptBatch], sampler: Sampler, scorer: Scorer, correctness: str
+    batches: Sequence[PromptBatch], sampler: Sampler, scorer: Scorer, correctness: Correctness
 ) -> tuple[dict[str, float], list[ScoredGroup]]:
     """Sample and score held-out prompts; returns pass@1 metrics over all completions, and the groups for the traces."""
     scored: list[ScoredGroup] = []

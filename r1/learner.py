@@ -66,7 +66,7 @@ class Learner:
         self.optimizer = torch.optim.AdamW(
             trained, lr=config.learner.learning_rate, weight_decay=WEIGHT_DECAY, fused=True
         )
-        self._publisher = ShmPublisher(publish_path, getattr(torch, config.rollout.dtype)) if self.ranks.is_first else None
+        self._publisher = ShmPublisher(publish_path, getattr(torch, config.dtype)) if self.ranks.is_first else None
         self._writer = StateWriter(self.ranks)
         self._skipped_in_a_row = 0
         self._may_be_stale = config.rollout.max_staleness > 0
@@ -75,7 +75,7 @@ class Learner:
         """The configured model on its devices."""
         policy = Policy(with_adapter(load_model(self.config.model.path), self.config.learner.lora_rank))
         self.ranks.shard(policy, self.device)
-        switch_to_packed_rows(policy, self.device.type, getattr(torch, self.config.learner.dtype))
+        switch_to_packed_rows(policy, self.device.type, getattr(torch, self.config.dtype))
         return policy
 
     def update(self, batch: TrainBatch) -> dict[str, float]:
@@ -131,7 +131,7 @@ class Learner:
     @torch.no_grad()
     def wire_tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """The weights as engines get them, gathered, in one order: all ranks go through them together."""
-        dtype = getattr(torch, self.config.rollout.dtype)
+        dtype = getattr(torch, self.config.dtype)
         for name, tensor in sync_tensors(self.model, whole=whole):
             yield name, tensor.to(dtype) if tensor.is_floating_point() else tensor
 
@@ -143,7 +143,7 @@ class Learner:
         # A reference that never changes is in model.path.
         reference = self.reference if self.config.algorithm.reference_every else None
         tensors = learner_tensors(self.policy, reference, self.optimizer, self.ranks, self._counters())
-        dtype = getattr(torch, self.config.rollout.dtype)
+        dtype = getattr(torch, self.config.dtype)
         self._writer.start(Path(folder), tensors, self.model, dtype, self.config.model.path)
 
     def finish_save(self, *, wait: bool = True) -> bool:
@@ -160,7 +160,7 @@ class Learner:
         """Write the policy in the engine's dtype, with its tokenizer, as transformers and vLLM load it."""
         weights = full_state(self.model, self.ranks)
         if self.ranks.is_first:
-            export(self.model, weights, getattr(torch, self.config.rollout.dtype), self.config.model.path, Path(folder))
+            export(self.model, weights, getattr(torch, self.config.dtype), self.config.model.path, Path(folder))
 
     def _counters(self) -> dict[str, int]:
         return {
@@ -267,7 +267,7 @@ class Learner:
 
     def _logprobs(self, model: nn.Module, micro: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """(log-probabilities, entropies) of the labels, [B, T] each, 0.0 where the loss mask is False."""
-        compute_dtype = getattr(torch, self.config.learner.dtype)
+        compute_dtype = getattr(torch, self.config.dtype)
         entropy_gradient = self.config.algorithm.entropy_coef > 0 and torch.is_grad_enabled()
         with torch.autocast(self.device.type, dtype=compute_dtype, enabled=compute_dtype != torch.float32):
             logprobs_BT, entropies_BT = model(micro, self.config.rollout.temperature, entropy_gradient)

@@ -21,7 +21,7 @@ from r1.batching import make_train_batch
 from r1.config import RunConfig
 from r1.errors import RunError, SyncError, WorkerLost
 from r1.protocols import PolicyLearner, Sampler, Scorer
-from r1.step_metrics import step_metrics
+from r1.step_metrics import Correctness, step_metrics
 from r1.step_sampler import Prompts, StepSampler
 from r1.stopwatch import Stopwatch
 from r1.types import Progress, ScoredGroup, StepReport
@@ -36,7 +36,7 @@ class Trainer:
     """The parts of a run."""
 
     config: RunConfig
-    correctness: str
+    correctness: Correctness
     """The reward that is reported as accuracy."""
     prompts: Prompts
     sampler: Sampler

@@ -1,67 +1,76 @@
-"""The problems of a run as prompts: loaded, rendered, tokenised and filtered once; then a pure function of the step."""
+"""The problems of a task as prompts: rendered, tokenised and filtered once; then a pure function of how many were drawn."""
 
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from r1.errors import UserError
 from r1.prompts import Template, render
 from r1.seeds import derive_seed
-from r1.types import Progress, Prompt, PromptBatch
+from r1.types import Prompt
 from tasks.base import Problem, Task
 
+UNMEASURED = 0.5
+"""The pass rate that an easy-first order takes for a problem that has none."""
+ORDERS_KEPT = 2
+"""A step may cross the border of an epoch; shuffling 400,000 prompts takes 0.4 s."""
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(kw_only=True)
 class PromptStream:
-    """An endless, seeded walk over the prompts, epoch after epoch in a new order.
+    """An endless, seeded walk over the prompts of a task, epoch after epoch in a new order.
 
-    Which prompts a step gets depends on the seed and on how many were drawn before: that number is a checkpoint's cursor.
+    Which prompt is drawn depends on the seed and on how many were drawn before: that number is a checkpoint's cursor.
     """
 
     prompts: Sequence[Prompt]
-    num_skipped: int
-    """Problems left out because their prompt is longer than `max_prompt_tokens`."""
     seed: int
+    num_skipped: int = 0
+    """Problems left out because their prompt is longer than `max_prompt_tokens`."""
+    pass_rates: Mapping[str, float] | None = None
+    """problem_id -> measured pass rate: each epoch then begins with the easiest; None: no such order."""
+    _orders: dict[int, list[int]] = field(default_factory=dict, repr=False)
+    """epoch -> its order"""
 
-    def batch(self, progress: Progress, *, num_prompts: int, group_size: int) -> PromptBatch:
-        """The prompts of the step after `progress`: the next `num_prompts` of the walk."""
-        positions = [divmod(progress.num_prompts_drawn + i, len(self.prompts)) for i in range(num_prompts)]
-        chosen = [self.prompts[_order(self.seed, epoch, len(self.prompts))[index]] for epoch, index in positions]
-        return self._batch(chosen, progress.step + 1, progress.policy_version, group_size, self.seed)
+    def drawn(self, index: int) -> Prompt:
+        """The prompt that is drawn after `index` others."""
+        epoch, position = divmod(index, len(self.prompts))
+        if epoch not in self._orders:
+            self._orders = dict(list(self._orders.items())[1 - ORDERS_KEPT :])
+            self._orders[epoch] = self._order(epoch)
+        return self.prompts[self._orders[epoch][position]]
 
-    def heldout_batch(self, step: int, policy_version: int, num_problems: int) -> PromptBatch:
-        """The first `num_problems` prompts, one completion each; always the same ones, with seeds of their own."""
-        return self._batch(self.prompts[:num_problems], step, policy_version, 1, derive_seed(self.seed, "heldout"))
-
-    def _batch(self, chosen: Sequence[Prompt], step: int, policy_version: int, group_size: int, seed: int) -> PromptBatch:
-        prompts = tuple(replace(prompt, group_id=group_id) for group_id, prompt in enumerate(chosen))
-        return PromptBatch(step=step, prompts=prompts, group_size=group_size, policy_version=policy_version, seed=seed)
-
-
-@lru_cache(maxsize=2)  # a step may cross the border of an epoch; shuffling 400,000 takes 0.4 s
-def _order(seed: int, epoch: int, num_prompts: int) -> list[int]:
-    order = list(range(num_prompts))
-    random.Random(derive_seed(seed, "epoch", epoch)).shuffle(order)
-    return order
+    def _order(self, epoch: int) -> list[int]:
+        order = list(range(len(self.prompts)))
+        random.Random(derive_seed(self.seed, "epoch", epoch)).shuffle(order)
+        rates = self.pass_rates
+        if rates is not None:  # those that share a rate stay in the epoch's own order
+            order.sort(key=lambda i: -rates.get(self.prompts[i].problem.problem_id, UNMEASURED))
+        return order
 
 
 def make_prompt_stream(
-    problems: Iterable[Problem], task: Task, template: Template, tokenizer: Any, *, max_prompt_tokens: int, seed: int
+    problems: Sequence[Problem],
+    task: Task,
+    template: Template,
+    tokenizer: Any,
+    *,
+    max_prompt_tokens: int,
+    seed: int,
+    examples: Sequence[Problem] = (),
 ) -> PromptStream:
-    """Render and tokenise all problems; too long ones are skipped and counted, and it is an error if none is left."""
-    problems = list(problems)
+    """Render and tokenise all problems; too long ones are skipped and counted, and it is an error if none is left.
+
+    examples: what a few-shot template shows; they are no problems of the stream.
+    """
+    shown = {one.problem_id for one in examples}
+    problems = [problem for problem in problems if problem.problem_id not in shown]
     if not problems:
         raise UserError(f"option 'task.path': the task {task.name!r} has no problems there")
-    render_chat = None
-    if tokenizer.chat_template:
-
-        def render_chat(messages: list[dict[str, str]]) -> str:
-            text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-            return text
-
-    texts = [render(template, task, problem, render_chat) for problem in problems]
+    render_chat = chat_renderer(tokenizer)
+    texts = [render(template, task, problem, render_chat, examples) for problem in problems]
     # A chat template has written its own special tokens; a base model gets those that its tokenizer adds.
     try:
         encoded = tokenizer(texts, add_special_tokens=not template.is_chat).input_ids
@@ -78,6 +87,7 @@ def make_prompt_stream(
             prefill=template.prefill,
             token_ids=tuple(ids),
             answer_form=template.answer_form,
+            stop=template.stop,
         )
         for problem, text, ids in zip(problems, texts, encoded, strict=True)
         if 0 < len(ids) <= max_prompt_tokens
@@ -89,3 +99,26 @@ def make_prompt_stream(
             f"the shortest has {shortest}; raise it to at least {shortest}"
         )
     return PromptStream(prompts=prompts, num_skipped=len(problems) - len(prompts), seed=seed)
+
+
+def chat_renderer(tokenizer: Any) -> Callable[[list[dict[str, str]]], str] | None:
+    """The tokenizer's chat template; None where it has none."""
+    if not tokenizer.chat_template:
+        return None
+
+    def render_chat(messages: list[dict[str, str]]) -> str:
+        text: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return text
+
+    return render_chat
+
+
+def worked_examples(template: Template, task: Task, problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """The first problems that are worked out, as many as the template shows."""
+    examples = tuple(islice((problem for problem in problems if problem.solution), template.num_examples))
+    if len(examples) < template.num_examples:
+        raise UserError(
+            f"option 'task.template': few_shot wants {template.num_examples} worked examples, the problems of {task.name!r} have "
+            f"{len(examples)}; choose another template, or another task: gsm8k and math are worked out"
+        )
+    return examples

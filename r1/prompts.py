@@ -1,9 +1,11 @@
 """Templates: problem -> prompt text; and a completion split into its thinking and its answer."""
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
 
 from r1.errors import UserError
 from rewards.base import AnswerForm
@@ -22,46 +24,152 @@ class Template:
     """
 
     text: str
-    """Format string with {question} and {instructions}."""
+    """With {question}, {answer} (what is asked for: "the final number"), {instructions} and {examples}; other braces are text."""
     prefill: str = ""
     """Put at the end of the prompt as the beginning of the answer; rewards see it before the completion."""
     is_chat: bool = False
     """Wrap `text` as one user message by the model's own chat template."""
     answer_form: AnswerForm = "any"
     """Where the text asks for the final answer: "tags" where it names <answer>, "any" where it says nothing of it."""
+    num_examples: int = 0
+    """Worked examples: the first of the training problems that are worked out in the data."""
+    example: str = ""
+    """One of them, with {question}, {solution} and {answer}, the gold."""
+    stop: tuple[str, ...] = ()
+    """What ends a completion besides the end of sequence: a base model would go on with a question of its own."""
 
 
+# The structure of R1-Zero's (arXiv 2501.12948, table 1): a conversation, what goes into which tags, nothing begun for the
+# assistant. The wording is ours; for the paper's own, see docs/tasks.md.
 _R1_ZERO = (
     "The user asks a question and the assistant solves it. The assistant first works the problem out step by step, "
-    "then states the result. The working stands inside <think> </think> and the result inside <answer> </answer>.\n"
+    "then states {answer}. The working stands inside <think> </think> and the result inside <answer> </answer>.\n"
     "User: {instructions}{question}\nAssistant: "
 )
+_CHAT = (
+    "{instructions}Think the problem through step by step inside <think> </think>. "
+    "Then give {answer}, and nothing else, inside <answer> </answer>.\n\n{question}"
+)
+_BOXED = "{instructions}{question}\n\nReason step by step, and put {answer} in \\boxed{}."
+# Qwen2.5's turns (ChatML), whatever the tokenizer's own template says: base models of that family know them.
+_QWEN_BOXED = (
+    "<|im_start|>system\nReason step by step, and put {answer} in \\boxed{}.<|im_end|>\n"
+    "<|im_start|>user\n{instructions}{question}<|im_end|>\n<|im_start|>assistant\n"
+)
+_EXAMPLE = "Question: {question}\nAnswer: {solution}\n#### {answer}\n\n"
 
 TEMPLATES: Mapping[str, Template] = {
     "plain": Template(text="{question}"),
     "r1_zero": Template(text=_R1_ZERO, answer_form="tags"),
     "r1_zero_prefill": Template(text=_R1_ZERO, prefill="<think>", answer_form="tags"),
-    "chat": Template(text="{instructions}{question}", is_chat=True),
-    "chat_prefill": Template(text="{instructions}{question}", is_chat=True, prefill="<think>"),
+    "chat": Template(text=_CHAT, is_chat=True, answer_form="tags"),
+    "chat_prefill": Template(text=_CHAT, is_chat=True, prefill="<think>", answer_form="tags"),
+    "boxed_chat": Template(text=_BOXED, is_chat=True, answer_form="box"),
+    "qwen_boxed": Template(text=_QWEN_BOXED, answer_form="box", stop=("<|im_end|>",)),
+    # Wei et al. 2022, arXiv 2201.11903: worked examples, in GSM8K's own notation.
+    "few_shot": Template(
+        text="{examples}Question: {instructions}{question}\nAnswer:",
+        example=_EXAMPLE,
+        num_examples=4,
+        answer_form="hash",
+        stop=("\nQuestion:",),
+    ),
+    # Kojima et al. 2022, arXiv 2205.11916; they take the answer out with a second prompt, this asks for it in the first.
+    "zero_shot_cot": Template(
+        text=(
+            "Question: {instructions}{question}\n"
+            'End with a line that reads "Answer: " and {answer}.\nAnswer: Let\'s think step by step.\n'
+        ),
+        answer_form="line",
+        stop=("\nQuestion:",),
+    ),
 }
+
+_TEMPLATE_FILES = (".txt", ".toml")
+_PLACE = re.compile(r"\{(question|answer|instructions|examples|solution)\}")
 
 
 def get_template(name: str) -> Template:
-    """Look a template up by name; a wrong name is a `UserError` that lists the right ones."""
-    if name not in TEMPLATES:
-        raise UserError(f"option 'task.template': no template {name!r}; choose one of {', '.join(TEMPLATES)}")
-    return TEMPLATES[name]
+    """Look a template up by name, NAME:EXAMPLES, or the path of a .txt or .toml file; a wrong one is a `UserError`.
+
+    >>> get_template("few_shot:8").num_examples
+    8
+    """
+    if name.endswith(_TEMPLATE_FILES):
+        return _read_template(Path(name))
+    base, colon, argument = name.partition(":")
+    if base not in TEMPLATES:
+        raise UserError(
+            f"option 'task.template': no template {name!r}; choose one of {', '.join(TEMPLATES)}, or give a .txt or .toml file"
+        )
+    template = TEMPLATES[base]
+    if not colon:
+        return template
+    if not template.num_examples or not argument.isdecimal() or int(argument) < 1:
+        raise UserError(f"option 'task.template': {name!r}: only few_shot takes an argument, its number of examples: few_shot:8")
+    return replace(template, num_examples=int(argument))
 
 
-def render(template: Template, task: Task, problem: Problem, render_chat: RenderChat | None = None) -> str:
-    """Return the prompt text of a problem, prefill included."""
+def _read_template(path: Path) -> Template:
+    """A .txt file is the text; a .toml file has `text`, and any of prefill, chat, answer_form and stop."""
+    where = f"option 'task.template': {str(path)!r}"
+    try:
+        text = path.read_text(encoding="utf-8")
+        fields: dict[str, Any] = tomllib.loads(text) if path.suffix == ".toml" else {"text": text}
+    except OSError as error:
+        raise UserError(f"{where}: {error.strerror}; give a .txt or .toml file that is there") from error
+    except ValueError as error:  # tomllib.TOMLDecodeError, UnicodeDecodeError
+        raise UserError(f"{where} cannot be read: {error}") from error
+    kinds = {"text": str, "prefill": str, "chat": bool, "answer_form": str, "stop": list}
+    for key, value in fields.items():
+        if key not in kinds or not isinstance(value, kinds[key]):
+            rule = f"must be {kinds[key].__name__}" if key in kinds else f"is none of {', '.join(kinds)}"
+            raise UserError(f"{where}: {key!r} {rule}, got {value!r}")
+    if "{question}" not in fields.get("text", ""):
+        raise UserError(f"{where}: the text has no {{question}}; put it where the problem belongs")
+    if fields.get("answer_form", "any") not in get_args(AnswerForm):
+        raise UserError(f"{where}: 'answer_form' must be one of {', '.join(get_args(AnswerForm))}, got {fields['answer_form']!r}")
+    return Template(
+        text=fields["text"],
+        prefill=fields.get("prefill", ""),
+        is_chat=fields.get("chat", False),
+        answer_form=fields.get("answer_form", "any"),
+        stop=tuple(fields.get("stop", ())),
+    )
+
+
+def render(
+    template: Template,
+    task: Task,
+    problem: Problem,
+    render_chat: RenderChat | None = None,
+    examples: Sequence[Problem] = (),
+) -> str:
+    """Return the prompt text of a problem, prefill included. examples: `template.num_examples` of them."""
+    shown = "".join(
+        _fill(
+            template.example,
+            {"question": one.question, "solution": one.solution, "answer": str(one.reference["answer"])},
+        )
+        for one in examples
+    )
     instructions = f"{task.instructions}\n\n" if task.instructions else ""
-    body = template.text.format(question=problem.question, instructions=instructions)
+    places = {"question": problem.question, "instructions": instructions, "answer": task.answer, "examples": shown}
+    body = _fill(template.text, places)
     if template.is_chat:
         if render_chat is None:
             raise UserError("option 'task.template': the model's tokenizer has no chat template; use 'r1_zero' or 'plain'")
         body = render_chat([{"role": "user", "content": body}])
     return body + template.prefill
+
+
+def _fill(text: str, places: Mapping[str, str]) -> str:
+    r"""Put texts in their places, once: what is put in is not looked at, and \boxed{} stays as it is.
+
+    >>> _fill(r"{question} in \boxed{}", {"question": "{answer}?"})
+    '{answer}? in \\boxed{}'
+    """
+    return _PLACE.sub(lambda match: places.get(match[1], match[0]), text)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

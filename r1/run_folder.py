@@ -31,7 +31,7 @@ def make_run_folder(config: RunConfig) -> Path:
 def find_checkpoint(run_dir: Path, config: RunConfig) -> tuple[Path, Progress]:
     """Return the checkpoint to go on from; a `UserError` when there is none, or nothing left to do after it."""
     folder, progress = latest_checkpoint(run_dir)
-    is_evaluated = config.evaluate.num_problems == 0 or progress.step in evaluated_steps(run_dir)
+    is_evaluated = config.evaluate.num_completions == 0 or progress.step in evaluated_steps(run_dir)
     if progress.step >= config.num_steps and is_evaluated:
         raise UserError(
             f"option '--resume': {str(run_dir)!r} has finished step {progress.step} of {config.num_steps}; "

@@ -23,7 +23,7 @@ from typing import Any, Self
 from r1.config import ScoringConfig
 from r1.errors import ScoringError, UserError
 from r1.scoring_process import START_LIMIT_S, Child, Job
-from r1.scoring_rules import check_scores, weighted_sum, with_context
+from r1.scoring_rules import Rewarding, check_scores, weighted_sum, with_context
 from r1.types import RolloutGroup, Score
 from rewards import REWARDS
 
@@ -47,6 +47,7 @@ class RewardPool:
     rewards: a name in rewards.REWARDS, or path/to/file.py:function -> its weight.
     correctness: the one of them that counts only where `reasoning_format`, if that is among them, is not 0.0;
         None, or `config.format_gates_accuracy` off: all of them count always.
+    by_task: the same two for the tasks of a mixture, by name; a completion of another task gets `rewards`.
     max_completion_tokens: what rewards find as `max_tokens`; None where the limit is not known.
 
         with RewardPool({"math_answer": 1.0, "reasoning_format": 0.1}, config.scoring) as pool:
@@ -59,10 +60,15 @@ class RewardPool:
         config: ScoringConfig,
         *,
         correctness: str | None = None,
+        by_task: Mapping[str, Rewarding] | None = None,
         max_completion_tokens: int | None = None,
         num_children: int = 2,
     ) -> None:
-        unknown = [name for name in rewards if ":" not in name and name not in REWARDS]
+        self._default = Rewarding(weights=dict(rewards), correctness=correctness)
+        self._by_task = dict(by_task or {})
+        self._names = list(dict.fromkeys(name for one in (self._default, *self._by_task.values()) for name in one.weights))
+        """What each child loads."""
+        unknown = [name for name in self._names if ":" not in name and name not in REWARDS]
         if unknown or not rewards:
             wrong = f"no reward function {', '.join(map(repr, unknown))}" if unknown else "none given"
             raise UserError(f"rewards: {wrong}; choose from {', '.join(REWARDS)}, or give path/to/file.py:function")
@@ -72,10 +78,8 @@ class RewardPool:
         """Reward name -> failures of any kind, timeouts included, in the life of the pool."""
         self.num_timeouts: Counter[str] = Counter()
         self.num_restarts = 0
-        self._weights = dict(rewards)
         self._config = config
         self._num_children = num_children
-        self._gated = correctness if config.format_gates_accuracy else None
         self._max_completion_tokens = max_completion_tokens
         self._lock = threading.Lock()
         self._selector = selectors.DefaultSelector()
@@ -93,9 +97,9 @@ class RewardPool:
 
     def judge(self, groups: Sequence[RolloutGroup]) -> list[tuple[Score, ...]]:
         """Return [P][G] the scores of some completions, whatever the share of failures."""
-        scores = self.score_texts(
+        scores = self._score(
             [
-                (
+                self._job(
                     group.prompt.prefill + completion.text,
                     with_context(
                         group.prompt.problem.reference,
@@ -105,6 +109,7 @@ class RewardPool:
                         finish_reason=completion.finish_reason,
                         question=group.prompt.problem.question,
                     ),
+                    self._by_task.get(group.prompt.task, self._default),
                 )
                 for group in groups
                 for completion in group.completions
@@ -113,9 +118,19 @@ class RewardPool:
         remaining = iter(scores)
         return [tuple(islice(remaining, len(group.completions))) for group in groups]
 
-    def score_texts(self, items: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Score]:
-        """Return one score for each (prefill + completion, reference), in order, whatever the share of failures."""
-        jobs = [Job(request=json.dumps([text, dict(reference)]).encode() + b"\n") for text, reference in items]
+    def score_texts(self, items: Sequence[tuple[str, Mapping[str, Any]]], tasks: Sequence[str] = ()) -> list[Score]:
+        """Return one score for each (prefill + completion, reference), in order, whatever the share of failures.
+
+        tasks: of each item, where there are several.
+        """
+        rewardings = [self._by_task.get(task, self._default) for task in tasks] or [self._default] * len(items)
+        return self._score([self._job(*item, rewarding) for item, rewarding in zip(items, rewardings, strict=True)])
+
+    def _job(self, text: str, reference: Mapping[str, Any], rewarding: Rewarding) -> Job:
+        places = [self._names.index(name) for name in rewarding.weights]
+        return Job(request=json.dumps([text, dict(reference), places]).encode() + b"\n", rewarding=rewarding)
+
+    def _score(self, jobs: list[Job]) -> list[Score]:
         waiting = deque(jobs)
         with self._lock:
             self._work(waiting, lambda: not waiting and all(child.job is None for child in self._children))
@@ -193,7 +208,7 @@ class RewardPool:
     def _take(self, child: Child, message: Any) -> None:
         if child.job is not None:
             child.job.parts.append(message)
-            if len(child.job.parts) == len(self._weights):
+            if len(child.job.parts) == len(child.job.rewarding.weights):
                 child.rest()
         elif "error" in message:
             raise UserError(message["error"])
@@ -235,7 +250,7 @@ class RewardPool:
         self._spawn()
 
     def _spawn(self) -> None:
-        child = Child([_absolute(name) for name in self._weights], self._config)
+        child = Child([_absolute(name) for name in self._names], self._config)
         self._children.append(child)
         self._selector.register(child.socket, selectors.EVENT_READ, child)
 
@@ -245,16 +260,17 @@ class RewardPool:
         return child.kill()
 
     def _current_reward(self, job: Job) -> str:
-        return list(self._weights)[len(job.parts)]
+        return list(job.rewarding.weights)[len(job.parts)]
 
     def _to_score(self, job: Job) -> Score:
         # After a timeout or a death the reward functions behind the failed one have no part: they are None as well.
-        parts = dict(zip(self._weights, job.parts, strict=False))
-        breakdown = {name: parts[name][0] if name in parts else None for name in self._weights}
+        weights = job.rewarding.weights
+        parts = dict(zip(weights, job.parts, strict=False))
+        breakdown = {name: parts[name][0] if name in parts else None for name in weights}
         errors = {name: error for name, (_, error) in parts.items() if error is not None}
         self.num_errors.update(errors.keys())
         return Score(
-            reward=weighted_sum(breakdown, self._weights, self._gated),
+            reward=weighted_sum(breakdown, weights, job.rewarding.correctness if self._config.format_gates_accuracy else None),
             breakdown=breakdown,
             error=next((f"{name}: {error}" for name, error in errors.items()), None),
             failures={name: "timeout" if name == job.timed_out else "error" for name in errors},

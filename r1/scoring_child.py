@@ -6,9 +6,9 @@ One JSON value a line, over a socket that the parent passes down: stdin is empty
 start, so that a reward function that reads or prints cannot touch the protocol.
 
     child -> parent   {"ready": true}, or {"error": "..."} and the process ends
-    parent -> child   ["the completion's text", {"answer": "72"}]
-    child -> parent   [1.0, null] or [null, "ValueError: ..."], one line a reward function, in the order of "rewards";
-                      line by line, so that the parent knows which function is slow or kills the process
+    parent -> child   ["the completion's text", {"answer": "72"}, [0]]
+    child -> parent   [1.0, null] or [null, "ValueError: ..."], one line for each of the reward functions whose places in
+                      "rewards" were asked for; line by line, so that the parent knows which function is slow or kills the process
 """
 
 import importlib.util
@@ -50,13 +50,13 @@ def main() -> None:
     _send(parent, {"ready": True})
     with parent.makefile("r", encoding="utf-8", newline="\n") as requests:
         for line in requests:
-            text, reference = json.loads(line)
+            text, reference, asked_for = json.loads(line)
             # The parent enforces the deadline. This is for the day it has been killed: the kernel then ends us too,
             # even in a C loop that holds the interpreter. (PR_SET_PDEATHSIG would fire when the *thread* that started
             # us ends, see prctl(2), and macOS has none.)
             signal.setitimer(signal.ITIMER_REAL, 2 * settings["deadline_s"])
-            for function in functions:
-                _send(parent, judge(function, text, reference))
+            for place in asked_for:
+                _send(parent, judge(functions[place], text, reference))
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 

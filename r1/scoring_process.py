@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from r1.config import ScoringConfig
+from r1.scoring_rules import Rewarding
 
 START_LIMIT_S = 120.0
 """Longest time for a child to import its reward functions; a second on an idle machine, so generous for a busy one."""
@@ -26,6 +27,7 @@ class Job:
 
     request: bytes
     """The line that the child reads."""
+    rewarding: Rewarding
     parts: list[tuple[float | None, str | None]] = field(default_factory=list)
     """(value, error) of the reward functions that have answered, in their order."""
     attempts: int = 0

@@ -1,6 +1,7 @@
 """What a reward function is given, and what its values become: the pure part of `r1.scoring`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from r1.errors import ScoringError
@@ -14,6 +15,16 @@ MIN_SAMPLE = 200
 out is 6 %: too few to tell a broken reward function from a hard case."""
 FORMAT_GATE = "reasoning_format"
 """The reward whose 0.0 keeps the correctness reward from counting."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rewarding:
+    """How the completions of one task are rewarded."""
+
+    weights: Mapping[str, float]
+    """Reward name -> weight, in the order in which they are called."""
+    correctness: str | None = None
+    """The one of them that the format gate may close; None: no gate."""
 
 
 def with_context(

@@ -1,12 +1,15 @@
 """The numbers of a step that can be read off its scored groups, for training and held-out problems alike."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
 from r1.types import ScoredGroup, StepSamples
 
+Correctness = str | Mapping[str, str]
+"""The reward that tells right from wrong; by task, where there are several."""
 
-def step_metrics(sampled: StepSamples, policy_version: int, correctness: str) -> dict[str, float]:
+
+def step_metrics(sampled: StepSamples, policy_version: int, correctness: Correctness) -> dict[str, float]:
     """`rollout_metrics` over all that a step has sampled, whether it is learnt from or not: a choice would flatter the policy.
 
     staleness, staleness_max: versions by which the policy that began a completion was behind `policy_version`, the learner's.
@@ -21,10 +24,11 @@ def step_metrics(sampled: StepSamples, policy_version: int, correctness: str) ->
     }
 
 
-def rollout_metrics(groups: Sequence[ScoredGroup], correctness: str) -> dict[str, float]:
+def rollout_metrics(groups: Sequence[ScoredGroup], correctness: Correctness) -> dict[str, float]:
     """Means over all completions, and shares of groups and completions.
 
     reward, reward/<name>, accuracy (the reward named by `correctness`): over the completions that have one.
+    accuracy/<task>: the same, where the groups are of several tasks.
     reward_std: sample standard deviation of the reward over all of them, whatever their group.
     zero_variance_share: groups whose known rewards are all equal; they have no advantage and teach nothing.
     unjudged_share: completions without a reward, since a reward function could not judge them or failed.
@@ -36,12 +40,15 @@ def rollout_metrics(groups: Sequence[ScoredGroup], correctness: str) -> dict[str
     lengths = [len(completion.token_ids) for completion in completions]
     known = [score.reward for score in scores if score.reward is not None]
     metrics = {"reward": _mean(known), "reward_std": stdev(known) if len(known) > 1 else 0.0}
-    for name in scores[0].breakdown if scores else ():
+    for name in dict.fromkeys(name for score in scores for name in score.breakdown):
         metrics[f"reward/{name}"] = _mean([score.breakdown.get(name) for score in scores])
         failures = [score.failures[name] for score in scores if name in score.failures]
         metrics[f"reward_errors/{name}"] = float(len(failures))
         metrics[f"reward_timeouts/{name}"] = float(failures.count("timeout"))
-    metrics["accuracy"] = metrics.get(f"reward/{correctness}", 0.0)
+    correct = {task: _correct([group for group in groups if group.prompt.task == task], correctness) for task in _tasks(groups)}
+    metrics["accuracy"] = _mean([value for values in correct.values() for value in values])
+    if len(correct) > 1:
+        metrics |= {f"accuracy/{task}": _mean(values) for task, values in correct.items()}
     return metrics | {
         "completion_tokens": _mean(lengths),
         "completion_tokens_max": float(max(lengths, default=0)),
@@ -54,6 +61,19 @@ def rollout_metrics(groups: Sequence[ScoredGroup], correctness: str) -> dict[str
         "num_completions": float(len(completions)),
         "num_loss_tokens": float(sum(len(c.token_ids) for group in groups if group.is_learnt for c in group.completions)),
     }
+
+
+def _tasks(groups: Sequence[ScoredGroup]) -> list[str]:
+    return sorted({group.prompt.task for group in groups})
+
+
+def _correct(groups: Sequence[ScoredGroup], correctness: Correctness) -> list[float | None]:
+    """The correctness of each completion; None where it could not be judged."""
+    return [
+        score.breakdown.get(correctness if isinstance(correctness, str) else correctness[group.prompt.task])
+        for group in groups
+        for score in group.scores
+    ]
 
 
 def _known_rewards(group: ScoredGroup) -> set[float]:

@@ -37,6 +37,8 @@ class Prompt:
     token_ids: tuple[int, ...]
     answer_form: AnswerForm = "any"
     """What the template asks for; rewards find it in their reference."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a completion as the end-of-sequence token does; rewards do not see them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

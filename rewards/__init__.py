@@ -10,6 +10,7 @@ from rewards.length_cosine import length_cosine
 from rewards.math_answer import math_answer
 from rewards.multiple_choice import multiple_choice
 from rewards.reasoning_format import reasoning_format
+from rewards.reasoning_gym import reasoning_gym
 from rewards.repetition import repetition
 from rewards.soft_overlong import soft_overlong
 from rewards.tag_count import tag_count
@@ -25,4 +26,5 @@ REWARDS: Mapping[str, RewardFn] = {
     "length_cosine": length_cosine,
     "repetition": repetition,
     "language_consistency": language_consistency,
+    "reasoning_gym": reasoning_gym,
 }

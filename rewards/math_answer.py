@@ -70,8 +70,8 @@ def explain(completion: str, gold: str, form: AnswerForm = "any") -> Verdict:
     """Return what `grade` decides, with what it was decided on."""
     answer = final_answer(completion, form)
     if answer is None:
-        gold_problem = _gold_problem(gold[: MAX_CHARS + 1])
-        return Verdict(None, None, gold_problem) if gold_problem else Verdict(None, False, "no answer")
+        problem = gold_problem(gold[: MAX_CHARS + 1])
+        return Verdict(None, None, problem) if problem else Verdict(None, False, "no answer")
     return Verdict(answer, *_judge(answer, gold))
 
 
@@ -82,7 +82,7 @@ def warm_up() -> None:
 
 def clear_cache() -> None:
     """Forget all answers, for measuring."""
-    for cached in (_decide, _gold_problem, _read_gold, read):
+    for cached in (_decide, gold_problem, _read_gold, read):
         cached.cache_clear()
 
 
@@ -106,8 +106,8 @@ _TIME = re.compile(r"([0-9]{1,2}:[0-5][0-9](?::[0-5][0-9])?)\s*([ap]m)?")
 def _judge(answer: str, gold: str) -> tuple[bool | None, str]:
     """Return (verdict, path). What is too long is refused before it meets a pattern or the cache."""
     if len(gold) > MAX_CHARS or len(answer) > MAX_CHARS:
-        gold_problem = _gold_problem(gold[: MAX_CHARS + 1])
-        return (None, gold_problem) if gold_problem else (False, f"refused: longer than {MAX_CHARS} characters")
+        problem = gold_problem(gold[: MAX_CHARS + 1])
+        return (None, problem) if problem else (False, f"refused: longer than {MAX_CHARS} characters")
     return _decide(answer, gold)
 
 
@@ -118,11 +118,11 @@ def _decide(answer: str, gold: str) -> tuple[bool | None, str]:
     quick = _compare_numbers(answer, gold)
     if quick is not None:
         return quick, "number"
-    gold_problem = _gold_problem(gold)
-    if gold_problem:
+    problem = gold_problem(gold)
+    if problem:
         # What only its own text can equal: LaTeX that is not known here, a number beyond the limits. Not 1/0 or nothing.
-        is_itself = answer.strip() == gold.strip() and not gold_problem.startswith(_NO_ANSWER)
-        return (True, "text") if is_itself else (None, gold_problem)
+        is_itself = answer.strip() == gold.strip() and not problem.startswith(_NO_ANSWER)
+        return (True, "text") if is_itself else (None, problem)
     gold = normalize(gold)
     try:
         answer = normalize(answer)
@@ -171,8 +171,12 @@ def _readings(answer: str, *, is_constant: bool) -> Iterator[Node]:
 
 
 @lru_cache(maxsize=4096)
-def _gold_problem(gold: str) -> str:
-    """Return why a gold cannot be read; "" when it can."""
+def gold_problem(gold: str) -> str:
+    """Return why a gold cannot be read; "" when it can.
+
+    >>> gold_problem("72"), gold_problem("1/0"), gold_problem(" ")
+    ('', 'the gold is undefined: a division by zero', 'the gold is empty')
+    """
     try:
         text = normalize(gold)
         if not text or text.casefold() in _UNREADABLE_GOLDS:

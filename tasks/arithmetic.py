@@ -2,30 +2,28 @@
 
 from random import Random
 
-from tasks.base import Problem, Split, Task, is_heldout
+from tasks.base import Loaded, Problem, Source, Split, Task, is_heldout, refuse_paths
 
 NUM_PROBLEMS: dict[Split, int] = {"train": 20_000, "heldout": 2_000}
 HELDOUT_ONE_IN = 10
 
 
-def load(split: Split, seed: int, path: str | None, heldout_path: str | None = None) -> list[Problem]:
+def load(split: Split, seed: int | None, source: Source) -> Loaded:
     """Return the split's distinct problems in the order that the seed draws them.
 
     Each number has 2 or 3 digits with equal chance, so that short and long sums are both common.
 
-    >>> load("train", 0, None)[0]
-    Problem(problem_id='876+141', question='876+141=', reference={'answer': '1017'})
+    >>> load("train", 0, Source()).problems[0].question
+    '876+141='
     """
-    for option, given in (("task.path", path), ("task.heldout_path", heldout_path)):
-        if given is not None:
-            raise ValueError(f"option '{option}': the task 'arithmetic' generates its problems; remove {given!r}")
-    rng = Random(seed)
+    refuse_paths("arithmetic", source)
+    rng = Random(seed or 0)
     problems: dict[str, Problem] = {}
     while len(problems) < NUM_PROBLEMS[split]:
         problem = addition(draw_number(rng), draw_number(rng))
         if is_heldout(problem.problem_id, HELDOUT_ONE_IN) == (split == "heldout"):
             problems.setdefault(problem.problem_id, problem)
-    return list(problems.values())
+    return Loaded(problems=tuple(problems.values()))
 
 
 def draw_number(rng: Random) -> int:
@@ -48,5 +46,4 @@ ARITHMETIC = Task(
     load=load,
     rewards={"accuracy": 1.0, "reasoning_format": 0.1},
     correctness="accuracy",
-    instructions="",
 )

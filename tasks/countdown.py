@@ -2,7 +2,7 @@
 
 from random import Random
 
-from tasks.base import Problem, Split, Task, is_heldout
+from tasks.base import Loaded, Problem, Source, Split, Task, is_heldout, refuse_paths
 
 NUM_PROBLEMS: dict[Split, int] = {"train": 20_000, "heldout": 1_000}
 HELDOUT_ONE_IN = 10
@@ -10,20 +10,19 @@ SMALLEST_TARGET, LARGEST_TARGET = 10, 100
 LARGEST_NUMBER = 99
 
 
-def load(split: Split, seed: int, path: str | None, heldout_path: str | None = None) -> list[Problem]:
+def load(split: Split, seed: int | None, source: Source) -> Loaded:
     """Return the split's distinct problems in the order that the seed draws them; each has a solution.
 
-    Three or four numbers from 1 to 99 with equal chance, and a target from 10 to 100, the ranges of TinyZero's data.    """
-    for option, given in (("task.path", path), ("task.heldout_path", heldout_path)):
-        if given is not None:
-            raise ValueError(f"option '{option}': the task 'countdown' generates its problems; remove {given!r}")
-    rng = Random(seed)
+    Three or four numbers from 1 to 99 with equal chance, and a target from 10 to 100, the ranges of TinyZero's data.
+    """
+    refuse_paths("countdown", source)
+    rng = Random(seed or 0)
     problems: dict[str, Problem] = {}
     while len(problems) < NUM_PROBLEMS[split]:
         problem = draw_problem(rng)
         if is_heldout(problem.problem_id, HELDOUT_ONE_IN) == (split == "heldout"):
             problems.setdefault(problem.problem_id, problem)
-    return list(problems.values())
+    return Loaded(problems=tuple(problems.values()))
 
 
 def draw_problem(rng: Random) -> Problem:
@@ -70,8 +69,5 @@ COUNTDOWN = Task(
     load=load,
     rewards={"countdown": 1.0, "reasoning_format": 0.1},
     correctness="countdown",
-    instructions=(
-        "Think it through inside <think> </think>. Then give the expression, and nothing else, inside <answer> </answer>, "
-        "for example <answer>(1 + 2) * 3</answer>."
-    ),
+    answer="an expression, for example (1 + 2) * 3",
 )

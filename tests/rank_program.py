@@ -62,7 +62,7 @@ def move_adapter(learner):
 
 
 def main(rank, num_ranks, port, folder, what, *overrides):
-    options = ("learner.num_threads=1", f"learner.num_ranks={num_ranks}", "sync.verify=off", "algorithm.kl_coef=0.01")
+    options = ("num_threads=1", f"learner.num_ranks={num_ranks}", "sync.verify=off", "algorithm.kl_coef=0.01")
     config = tiny_config(*options, *overrides)
     learner = Learner(config, f"{folder}/shm", rank=rank, num_ranks=num_ranks, meeting_point=f"tcp://127.0.0.1:{port}")
     if config.learner.lora_rank:

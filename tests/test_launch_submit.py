@@ -69,7 +69,7 @@ def job_server():
 @pytest.mark.ray
 def test_a_submitted_run_succeeds(job_server, tmp_path):
     run_dir = tmp_path / "run"
-    overrides = [f"run_dir={run_dir}", "num_steps=2", "evaluate.num_problems=8"]
+    overrides = [f"run_dir={run_dir}", "num_steps=2", "evaluate.num_completions=8"]
     result = subprocess.run(
         [ROOT / "launch/submit.sh", "launch/configs/quickstart.toml", *overrides],
         env={**os.environ, "RAY_API_SERVER_ADDRESS": job_server},

@@ -20,7 +20,7 @@ from launch.make_tiny_base import (
 from r1.prompts import TEMPLATES
 from rewards.reasoning_format import reasoning_format
 from tasks.arithmetic import ARITHMETIC, HELDOUT_ONE_IN
-from tasks.base import is_heldout
+from tasks.base import Source, is_heldout
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_the_training_text_has_no_heldout_problem_and_follows_the_mixture():
 
 
 def test_every_character_of_problems_and_training_text_is_a_token(tokenizer):
-    problems = ARITHMETIC.load("heldout", 0, None)
+    problems = ARITHMETIC.load("heldout", 0, Source()).problems
     text = "".join(problem.question for problem in problems)
     text += "".join(question + completion for question, completion in islice(training_lines(Random(0), MIXTURE), 1_000))
     assert set(text) <= set(CHARACTERS)

@@ -30,7 +30,7 @@ WITHOUT_PLAN = {"gpt2", "gptj", "glm4", "qwen2_moe", "qwen3_moe", "deepseek_v3"}
 @pytest.fixture
 def learner(request, tmp_path):
     path = make_family(request.param, tmp_path / request.param)
-    options = ("learner.num_threads=1", "learner.warmup_steps=0", "learner.learning_rate=1e-3")
+    options = ("num_threads=1", "learner.warmup_steps=0", "learner.learning_rate=1e-3")
     learner = Learner(tiny_config(f"model.path={path}", *options), str(tmp_path / "weights"))
     yield learner
     learner.close()

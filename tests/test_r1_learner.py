@@ -19,7 +19,7 @@ def make_learner(tmp_path):
     learners = []
 
     def make(*overrides):
-        learners.append(Learner(tiny_config("learner.num_threads=1", *overrides), str(tmp_path / f"weights-{len(learners)}")))
+        learners.append(Learner(tiny_config("num_threads=1", *overrides), str(tmp_path / f"weights-{len(learners)}")))
         return learners[-1]
 
     yield make
@@ -239,7 +239,7 @@ def test_a_generation_config_that_transformers_would_not_save_does_not_stop_an_e
 
 
 def test_an_export_names_the_type_that_it_is_in(make_learner, tmp_path):
-    learner = make_learner("rollout.dtype=bfloat16")
+    learner = make_learner("dtype=bfloat16")
     learner.export(tmp_path)
     exported = AutoModelForCausalLM.from_pretrained(tmp_path, dtype="auto")
     assert (exported.dtype, exported.config.dtype) == (torch.bfloat16, torch.bfloat16)

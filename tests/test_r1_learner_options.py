@@ -21,7 +21,7 @@ def make_learner(tmp_path):
     learners = []
 
     def make(*overrides):
-        options = ("learner.num_threads=1", "learner.warmup_steps=0", "sync.verify=off", *overrides)
+        options = ("num_threads=1", "learner.warmup_steps=0", "sync.verify=off", *overrides)
         learners.append(Learner(tiny_config(*options), str(tmp_path / f"weights-{len(learners)}")))
         return learners[-1]
 

@@ -32,7 +32,7 @@ def make_learner(tmp_path):
     learners = []
 
     def make(*overrides):
-        options = ("learner.num_threads=1", "learner.warmup_steps=0", "learner.learning_rate=1e-3", f"learner.lora_rank={RANK}")
+        options = ("num_threads=1", "learner.warmup_steps=0", "learner.learning_rate=1e-3", f"learner.lora_rank={RANK}")
         learners.append(Learner(tiny_config(*options, "sync.verify=off", *overrides), str(tmp_path / f"weights-{len(learners)}")))
         return learners[-1]
 

@@ -3,7 +3,8 @@ from tiny import tiny_config
 
 from r1.config import TaskConfig
 from r1.errors import UserError
-from r1.preflight import prepare, rewarded_as_configured
+from r1.preflight import prepare
+from r1.task_options import rewarded_as_configured
 from tasks import TASKS
 
 
@@ -19,27 +20,24 @@ def test_a_task_has_its_own_rewards_unless_they_are_replaced():
     assert TASKS["gsm8k"].rewards == {"math_answer": 1.0, "reasoning_format": 0.1}
 
 
-def test_correctness_can_be_another_reward_an_own_one_too(tmp_path):
-    assert configured(rewards={"length_cosine": 1.0}, correctness="length_cosine").correctness == "length_cosine"
+def test_correctness_is_the_tasks_own_where_it_is_rewarded_else_the_first(tmp_path):
     own = tmp_path / "own.py"
     own.write_text("def f(completion, reference): return 1.0\n")
-    assert configured(rewards={f"{own}:f": 1.0}, correctness=f"{own}:f").correctness == f"{own}:f"
-    assert configured(correctness="reasoning_format").rewards == TASKS["gsm8k"].rewards
+    assert configured(rewards={f"{own}:f": 1.0, "tag_count": 0.1}).correctness == f"{own}:f"
+    assert configured(rewards={"tag_count": 0.1, "math_answer": 1.0}).correctness == "math_answer"
+
+
+def test_a_template_without_tags_takes_the_format_reward_off_the_tasks_own():
+    # With it, the format gate would close for every completion: each has reasoning_format 0.
+    assert configured(template="boxed_chat").rewards == {"math_answer": 1.0}
+    assert configured(template="r1_zero").rewards == {"math_answer": 1.0, "reasoning_format": 0.1}
+    chosen = {"math_answer": 1.0, "reasoning_format": 0.5}
+    assert configured(template="boxed_chat", rewards=chosen).rewards == chosen
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            {"rewards": {"tag_count": 1.0}},
-            "option 'task.correctness' must be one of the rewards tag_count: 'math_answer', the task's own, is not; "
-            "pass task.correctness=tag_count, say, or add it to task.rewards",
-        ),
-        (
-            {"correctness": "accuracy"},
-            "option 'task.correctness' must be one of the rewards math_answer, reasoning_format: 'accuracy' is not; "
-            "pass task.correctness=math_answer, say, or add it to task.rewards",
-        ),
         ({"rewards": {"math_anser": 1.0}}, "option 'task.rewards': no 'math_anser' here; did you mean 'math_answer'?"),
         (
             {"rewards": {"no/file.py:f": 1.0}},
@@ -54,7 +52,7 @@ def test_rewards_that_cannot_work_are_refused_in_one_line(options, message):
 
 
 def test_a_run_is_prepared_with_the_configured_rewards():
-    overrides = ['task.rewards={"accuracy"=1.0,"tag_count"=0.2}', "evaluate.num_problems=0"]
+    overrides = ['task.rewards={"accuracy"=1.0,"tag_count"=0.2}', "evaluate.num_completions=0"]
     assert prepare(tiny_config(*overrides)).task.rewards == {"accuracy": 1.0, "tag_count": 0.2}
     with pytest.raises(UserError, match="option 'task.rewards': no 'acuracy' here; did you mean 'accuracy'"):
         prepare(tiny_config('task.rewards={"acuracy"=1.0}'))

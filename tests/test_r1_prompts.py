@@ -3,14 +3,14 @@ from tiny import MODEL
 from transformers import AutoTokenizer
 
 from r1.errors import UserError
-from r1.prompt_stream import make_prompt_stream
+from r1.prompt_stream import make_prompt_stream, worked_examples
 from r1.prompts import TEMPLATES, SplitCompletion, Template, get_template, render, split_completion
-from r1.types import Progress
+from rewards import REWARDS
 from tasks import TASKS
 from tasks.arithmetic import addition
-from tasks.base import Problem, Task
+from tasks.base import Loaded, Problem, Task
 
-WORDY = Task(name="w", load=lambda *_: [], rewards={"accuracy": 1.0}, correctness="accuracy", instructions="Think first.")
+WORDY = Task(name="w", load=lambda *_: Loaded(problems=()), rewards={"accuracy": 1.0}, correctness="accuracy", instructions="Think first.")
 PROBLEM = Problem(problem_id="p", question="What is 2+{2}?", reference={"answer": "4"})  # braces must not be read as a format
 
 
@@ -26,7 +26,9 @@ def test_r1_zero_ends_where_the_assistant_begins_and_prefill_adds_the_tag():
 
 def test_prompts_carry_what_their_template_asks_for():
     forms = {name: template.answer_form for name, template in TEMPLATES.items()}
-    assert forms == {"plain": "any", "r1_zero": "tags", "r1_zero_prefill": "tags", "chat": "any", "chat_prefill": "any"}
+    tags = dict.fromkeys(("r1_zero", "r1_zero_prefill", "chat", "chat_prefill"), "tags")
+    others = {"plain": "any", "boxed_chat": "box", "qwen_boxed": "box", "few_shot": "hash", "zero_shot_cot": "line"}
+    assert forms == tags | others
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
     tagged = Template(text="{question}", prefill="<think>", answer_form="tags")
     made = make_prompt_stream([addition(1, 2)], TASKS["arithmetic"], tagged, tokenizer, max_prompt_tokens=20, seed=0)
@@ -35,7 +37,8 @@ def test_prompts_carry_what_their_template_asks_for():
 
 def test_chat_goes_through_the_models_template():
     rendered = render(get_template("chat_prefill"), WORDY, PROBLEM, lambda messages: f"[{messages[0]['content']}]")
-    assert rendered == "[Think first.\n\nWhat is 2+{2}?]<think>"
+    assert rendered.startswith("[Think first.\n\nThink the problem through step by step inside <think> </think>. Then give the final answer,")
+    assert rendered.endswith("What is 2+{2}?]<think>")
     with pytest.raises(UserError, match="has no chat template"):
         render(get_template("chat"), WORDY, PROBLEM, None)
 
@@ -61,45 +64,68 @@ def test_splitting_for_display(text, thinking, answer):
     assert split_completion(text) == SplitCompletion(thinking=thinking, answer=answer)
 
 
-@pytest.fixture(scope="module")
-def stream():
-    problems = [addition(10 + i, 5) for i in range(10)] + [addition(123456789, 123456789)]
+def test_a_box_stays_a_box_and_what_is_asked_for_is_the_tasks():
+    boxed = render(get_template("qwen_boxed"), TASKS["gsm8k"], PROBLEM)
+    assert "put the final number in \\boxed{}.<|im_end|>" in boxed
+    assert boxed.endswith("What is 2+{2}?<|im_end|>\n<|im_start|>assistant\n")
+    assert "put an expression, for example (1 + 2) * 3 in" in render(get_template("qwen_boxed"), TASKS["countdown"], PROBLEM)
+
+
+def test_few_shot_shows_examples_that_are_worked_out():
+    examples = [Problem(problem_id=f"e{n}", question=f"{n}+{n}?", reference={"answer": str(2 * n)}, solution=f"{n} twice.") for n in (1, 3)]
+    text = render(get_template("few_shot:2"), TASKS["gsm8k"], PROBLEM, examples=examples)
+    shown = "Question: 1+1?\nAnswer: 1 twice.\n#### 2\n\nQuestion: 3+3?\nAnswer: 3 twice.\n#### 6\n\n"
+    assert text == shown + "Question: What is 2+{2}?\nAnswer:"
+    [found] = worked_examples(get_template("few_shot:1"), WORDY, [PROBLEM, *examples])
+    assert found.problem_id == "e1"
+    with pytest.raises(UserError, match="few_shot wants 3 worked examples, the problems of 'w' have 2"):
+        worked_examples(get_template("few_shot:3"), WORDY, [PROBLEM, *examples])
+    with pytest.raises(UserError, match="'plain:3': only few_shot takes an argument"):
+        get_template("plain:3")
+
+
+def test_what_a_few_shot_prompt_shows_is_no_problem_of_its_own():
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
-    return make_prompt_stream(problems, TASKS["arithmetic"], get_template("plain"), tokenizer, max_prompt_tokens=10, seed=0)
+    problems = [addition(10 + i, 5) for i in range(4)]
+    made = make_prompt_stream(problems, TASKS["arithmetic"], get_template("plain"), tokenizer, max_prompt_tokens=10, seed=0, examples=problems[:1])
+    assert [prompt.problem for prompt in made.prompts] == problems[1:]
 
 
-def ids(batch):
-    return [prompt.problem.problem_id for prompt in batch.prompts]
+def test_every_template_that_leads_to_an_answer_is_graded_in_its_own_form():
+    endings = {"tags": "</think><answer>4</answer>", "box": "So \\boxed{4}.", "hash": "So\n#### 4", "line": "So\nAnswer: 4", "any": "<answer>4</answer>"}
+    for name, template in TEMPLATES.items():
+        for form, ending in endings.items():
+            completion = template.prefill + ("<think>x" if form == "tags" and not template.prefill else "") + ending
+            is_right = REWARDS["math_answer"](completion, {"answer": "4", "answer_form": template.answer_form})
+            agrees = form == template.answer_form or {form, template.answer_form} <= {"tags", "any"} or (template.answer_form, form) == ("any", "box")
+            assert is_right == float(agrees and not (template.prefill and form != "tags")), (name, form)
 
 
-def test_too_long_prompts_are_skipped_and_counted(stream):
-    assert len(stream.prompts) == 10
-    assert stream.num_skipped == 1
+def test_a_template_of_ones_own_is_a_text_or_a_table(tmp_path):
+    (tmp_path / "mine.txt").write_text("Q {question} \\boxed{}\nA")
+    assert render(get_template(str(tmp_path / "mine.txt")), WORDY, PROBLEM) == "Q What is 2+{2}? \\boxed{}\nA"
+    (tmp_path / "mine.toml").write_text('text = "{question}"\nprefill = "<think>"\nchat = true\nanswer_form = "tags"\nstop = ["Q"]\n')
+    assert get_template(str(tmp_path / "mine.toml")) == Template(
+        text="{question}", prefill="<think>", is_chat=True, answer_form="tags", stop=("Q",)
+    )
 
 
-def test_it_is_an_error_if_all_are_too_long(stream):
-    tokenizer = AutoTokenizer.from_pretrained(MODEL)
-    with pytest.raises(UserError, match=r"all 1 prompts are longer than 3 tokens, the shortest has 4; raise it to at least 4"):
-        make_prompt_stream([addition(1, 2)], TASKS["arithmetic"], get_template("plain"), tokenizer, max_prompt_tokens=3, seed=0)
-
-
-def test_each_epoch_visits_every_problem_once_in_another_order(stream):
-    steps = [ids(stream.batch(Progress(num_prompts_drawn=drawn), num_prompts=4, group_size=2)) for drawn in range(0, 20, 4)]
-    walk = [problem_id for step in steps for problem_id in step]
-    assert sorted(walk[:10]) == sorted(walk[10:]) == sorted(p.problem.problem_id for p in stream.prompts)
-    assert walk[:10] != walk[10:]
-
-
-def test_prompts_depend_on_how_many_were_drawn_before_and_on_nothing_else(stream):
-    later = stream.batch(Progress(step=3, policy_version=5, num_prompts_drawn=8), num_prompts=4, group_size=2)
-    assert ids(later) == ids(stream.batch(Progress(num_prompts_drawn=8), num_prompts=4, group_size=2))
-    # A run that goes on with more prompts a step neither repeats nor leaves out any.
-    assert ids(stream.batch(Progress(num_prompts_drawn=4), num_prompts=8, group_size=2))[4:] == ids(later)
-    assert (later.step, later.policy_version) == (4, 5)
-    assert [prompt.group_id for prompt in later.prompts] == [0, 1, 2, 3]
-
-
-def test_heldout_samples_have_seeds_of_their_own(stream):
-    heldout = stream.heldout_batch(1, 0, 4)
-    assert heldout.seed != stream.batch(Progress(), num_prompts=4, group_size=1).seed
-    assert (len(heldout.prompts), heldout.group_size) == (4, 1)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('text = "no place"', "the text has no {question}; put it where the problem belongs"),
+        ('text = "{question}"\nchat = 1', "'chat' must be bool, got 1"),
+        ('text = "{question}"\nprefil = ""', "'prefil' is none of text, prefill, chat, answer_form, stop"),
+        ('text = "{question}"\nanswer_form = "braces"', "'answer_form' must be one of any, tags, box, hash, line, got 'braces'"),
+        ("text = ", "cannot be read: Invalid value"),
+    ],
+)
+def test_a_template_file_that_cannot_work_is_refused(tmp_path, text, message):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        get_template(str(path))
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value)
+    with pytest.raises(UserError, match="No such file or directory; give a .txt or .toml file that is there"):
+        get_template(str(tmp_path / "gone.txt"))

@@ -275,7 +275,7 @@ def test_the_exported_policy_is_what_the_engine_serves(engine, publisher, tmp_pa
 
 
 def test_an_adapters_merged_weights_are_what_the_engine_samples_with(engine, tmp_path):
-    options = ("learner.lora_rank=4", "learner.learning_rate=1e-3", "learner.warmup_steps=0", "learner.num_threads=1")
+    options = ("learner.lora_rank=4", "learner.learning_rate=1e-3", "learner.warmup_steps=0", "num_threads=1")
     learner = Learner(tiny_config(*options), str(tmp_path / "weights"))
     good, bad = "<answer>46</answer>", "<answer>7"
     mismatches, groups = [], [scored_group("12+34=", [good, bad], [1.0, -1.0])]

@@ -39,7 +39,7 @@ def options(folder, num_ranks):
         "learner.minibatches_per_step=2",
         "learner.schedule=cosine",
         f"learner.num_ranks={num_ranks}",
-        "learner.num_threads=1",
+        "num_threads=1",
         "algorithm.kl_coef=0.01",
         "algorithm.reference_every=3",
     ]

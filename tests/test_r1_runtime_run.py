@@ -31,7 +31,7 @@ def test_it_learns(tmp_path):
     run_dir = tmp_path / "run"
     shared_before = shared_memory_files()
     run(
-        tiny_config(f"run_dir={run_dir}", "num_steps=16", "evaluate.num_problems=256", "checkpoint.every=0"),
+        tiny_config(f"run_dir={run_dir}", "num_steps=16", "evaluate.num_completions=256", "checkpoint.every=0"),
         console=Console(quiet=True),
     )
     heldout = {event["step"]: event["metrics"] for event in read_metrics(run_dir) if event["kind"] == "heldout"}
@@ -61,7 +61,7 @@ def test_killed_interrupted_and_resumed(tmp_path):
     run_dir = tmp_path / "run"
     shared_before = shared_memory_files()
 
-    short = ["num_steps=200", "rollout.num_prompts=4", "checkpoint.every=2", "evaluate.num_problems=8"]
+    short = ["num_steps=200", "rollout.num_prompts=4", "checkpoint.every=2", "evaluate.num_completions=8"]
     program = Program(QUICKSTART, f"run_dir={run_dir}", *short)
     program.wait_for_step(run_dir, 3)
     program.find("ray::RolloutWorker").send_signal(signal.SIGKILL)
@@ -107,7 +107,7 @@ def test_killed_interrupted_and_resumed(tmp_path):
 
 
 def test_nothing_is_left_of_a_driver_that_is_killed(tmp_path):
-    program = Program(QUICKSTART, f"run_dir={tmp_path / 'run'}", "evaluate.num_problems=0")
+    program = Program(QUICKSTART, f"run_dir={tmp_path / 'run'}", "evaluate.num_completions=0")
     program.wait_for_step(tmp_path / "run", 2)
     open_files = [os.readlink(link) for link in Path(f"/proc/{program.find('ray::LearnerWorker').pid}/fd").iterdir()]
     [shared] = [Path(name.removesuffix(" (deleted)")) for name in open_files if "r1-weights-" in name]

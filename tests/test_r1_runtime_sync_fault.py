@@ -26,7 +26,7 @@ def run_with_fault(tmp_path, monkeypatch, verify):
         "rollout.num_workers=2",
         "rollout.max_num_seqs=128",  # half of a step's completions: both workers sample
         "learner.warmup_steps=0",
-        "evaluate.num_problems=0",
+        "evaluate.num_completions=0",
         f"sync.verify={verify}",
     )
     with open(tmp_path / "log", "w") as log:

@@ -42,7 +42,7 @@ def wait_until_gone(children):
 
 
 def test_two_processes_are_one_rollout_worker(tmp_path):
-    config = tiny_config("rollout.tensor_parallel_size=2", "rollout.num_threads=1", "rollout.kv_cache_gib=0.2")
+    config = tiny_config("rollout.tensor_parallel_size=2", "num_threads=1")
     shared_before, faults = shared_files(), FaultLog()
     publisher = ShmPublisher(tmp_path / "weights", torch.float32)
     model = load_tiny_model()

@@ -3,7 +3,7 @@ from random import Random
 import pytest
 
 from rewards.countdown import countdown
-from tasks.base import is_heldout
+from tasks.base import Source, is_heldout
 from tasks.countdown import COUNTDOWN, HELDOUT_ONE_IN, NUM_PROBLEMS, draw_problem, load, puzzle
 
 
@@ -28,7 +28,7 @@ def test_every_problem_can_be_solved_and_no_number_is_the_target_itself():
 
 
 def test_each_split_holds_distinct_problems_of_its_own():
-    heldout = [problem.problem_id for problem in load("heldout", 3, None)]
+    heldout = [problem.problem_id for problem in load("heldout", 3, Source()).problems]
     assert len(heldout) == len(set(heldout)) == NUM_PROBLEMS["heldout"]
     assert all(is_heldout(problem_id, HELDOUT_ONE_IN) for problem_id in heldout)
 
@@ -40,14 +40,14 @@ def test_the_seed_alone_decides_the_problems():
 
 @pytest.mark.slow
 def test_the_training_split_shares_nothing_with_the_held_out_one():
-    train = {problem.problem_id for problem in load("train", 1, None)}
+    train = {problem.problem_id for problem in load("train", 1, Source()).problems}
     assert len(train) == NUM_PROBLEMS["train"]
-    assert train.isdisjoint(problem.problem_id for problem in load("heldout", 2, None))
+    assert train.isdisjoint(problem.problem_id for problem in load("heldout", 2, Source()).problems)
 
 
 def test_a_path_is_refused():
     with pytest.raises(ValueError, match="^option 'task.path': the task 'countdown' generates its problems; remove 'a.jsonl'$"):
-        load("train", 0, "a.jsonl")
+        load("train", 0, Source(path="a.jsonl"))
 
 
 def test_the_task_names_its_rewards():

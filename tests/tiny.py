@@ -27,7 +27,6 @@ def engine_options(temperature: float = 1.0, max_prompt_tokens: int = 64, max_co
         max_completion_tokens=max_completion_tokens,
         temperature=temperature,
         max_num_seqs=64,
-        kv_cache_bytes=2**27,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from r1.cli.rewards import app as rewards_app
+from r1.cli.tasks import app as tasks_app
 from r1.cli.traces import app as traces_app
 from r1.errors import RunError, UserError
 
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.add_typer(traces_app, name="traces")
 app.add_typer(rewards_app, name="rewards")
+app.add_typer(tasks_app, name="tasks")
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -51,6 +53,7 @@ def r1(
       r1 traces group RUN --step 12          all completions of one prompt
       r1 rewards ls                          reward functions by name; try and test judge texts with them
       r1 rewards rescore RUN                 what they would say today of a run's completions
+      r1 tasks show gsm8k -n 3 --model M     problems as the model would read them, and what became of the other rows
     """
 
 

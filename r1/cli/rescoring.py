@@ -12,7 +12,7 @@ from r1.config import ScoringConfig
 from r1.errors import UserError
 from r1.prompts import get_template
 from r1.scoring import RewardPool
-from r1.scoring_rules import with_context
+from r1.scoring_rules import Rewarding, with_context
 from r1.traces import TraceRow, list_trace_files, read_traces
 from r1.types import Score
 from rewards import REWARDS
@@ -73,9 +73,12 @@ def rescored(run: Path, steps: Iterable[int], split: Split, rewards: Sequence[st
                 yield []
                 continue
             if names not in pools:
-                pools[names] = stack.enter_context(RewardPool(dict.fromkeys(names, 1.0), ScoringConfig()))
+                by_task = {} if rewards else {task: Rewarding(weights=weights) for task, weights in _parts_by_task(rows).items()}
+                pool = RewardPool(dict.fromkeys(names, 1.0), ScoringConfig(), by_task=by_task)
+                pools[names] = stack.enter_context(pool)
             items = [(row.prefill + row.completion, _reference(row, max_tokens)) for row in rows]
-            yield list(zip(rows, pools[names].score_texts(items), strict=True))
+            scores = pools[names].score_texts(items, [row.task for row in rows])
+            yield list(zip(rows, scores, strict=True))
 
 
 def compare(row: TraceRow, score: Score) -> Iterator[Change]:
@@ -112,6 +115,14 @@ def _stored_parts(rows: Sequence[TraceRow]) -> tuple[str, ...]:
             f"name any more; choose what to judge by with --reward: {', '.join(REWARDS)}, or path/to/file.py:function"
         )
     return parts
+
+
+def _parts_by_task(rows: Sequence[TraceRow]) -> dict[str, dict[str, float]]:
+    """The parts that each task's completions have; a file holds several where a run mixed tasks."""
+    return {
+        task: dict.fromkeys((part for row in rows if row.task == task for part in row.breakdown), 1.0)
+        for task in dict.fromkeys(row.task for row in rows)
+    }
 
 
 def _reference(row: TraceRow, max_tokens: int | None) -> dict[str, Any]:

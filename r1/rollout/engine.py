@@ -22,8 +22,6 @@ class EngineOptions:
     max_completion_tokens: int
     temperature: float
     max_num_seqs: int
-    kv_cache_bytes: int
-    """On a CPU; a GPU engine takes a share of the device's memory."""
     tensor_parallel_size: int = 1
     """Processes that share the weights, a GPU each."""
     colocated: bool = False

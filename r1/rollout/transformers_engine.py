@@ -3,6 +3,7 @@
 One prompt at a time, its whole group as one batch, so that no row ever needs padding on the left.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -78,7 +79,7 @@ class TransformersEngine(WholeGroups):
                 if not stopped[i]:
                     tokens[i].append(token)
                     logprobs[i].append(distribution[i, token].item())
-                    stopped[i] = token in self._eos_token_ids
+                    stopped[i] = token in self._eos_token_ids or self._ends_in(prompt.stop, tokens[i])
             if all(stopped):
                 break
             inputs = torch.tensor(chosen, device=self._device)[:, None]
@@ -88,10 +89,13 @@ class TransformersEngine(WholeGroups):
                 sample_id=sample_id,
                 token_ids=tuple(tokens[sample_id]),
                 rollout_logprobs=tuple(logprobs[sample_id]),
-                text=text_of(self._tokenizer, tokens[sample_id], self._eos_token_ids),
+                text=text_of(self._tokenizer, tokens[sample_id], self._eos_token_ids, prompt.stop),
                 finish_reason="stop" if stopped[sample_id] else "length",
                 policy_version=self.policy_version,
             )
             for sample_id in samples
         )
         return RolloutGroup(prompt=prompt, completions=completions)
+
+    def _ends_in(self, stop: Sequence[str], token_ids: Sequence[int]) -> bool:
+        return bool(stop) and any(one in self._tokenizer.decode(token_ids) for one in stop)

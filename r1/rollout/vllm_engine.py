@@ -31,6 +31,7 @@ from vllm.sampling_params import RequestOutputKind
 
 from r1.errors import RunError, SyncError
 from r1.rollout.engine import EngineOptions, SleepingPart, check_version
+from r1.rollout.kv_cache import cpu_cache_bytes
 from r1.rollout.tokens import eos_token_ids, text_of
 from r1.rollout.vllm_device_weights import IpcWeightTransfer, NcclWeightTransfer
 from r1.rollout.vllm_parallel import leave_nothing_behind, parallel_options
@@ -63,7 +64,6 @@ class VllmEngine:
         self._llm = LLM(
             model=options.model_path,
             dtype=options.dtype,
-            skip_tokenizer_init=True,
             max_model_len=max_model_len,
             max_num_seqs=options.max_num_seqs,
             enforce_eager=True,  # torch.compile: 80-110 s of start for 5 % of speed on a CPU
@@ -72,7 +72,7 @@ class VllmEngine:
             # A seeded request whose prompt is split kills the engine on a CPU ("CPU Generator does not use offset").
             enable_chunked_prefill=False,
             max_num_batched_tokens=max(max_model_len, 8192),
-            **_memory_options(options),
+            **_memory_options(options, config),
             **parallel_options(options),
             **_kernel_options(config),
             # The default returns log-probabilities at temperature 1, whatever the sampling temperature is.
@@ -98,7 +98,8 @@ class VllmEngine:
         for sample_id in range(request.group_size):
             seed = sample_seed(request.seed, request.step, request.prompt.group_id, sample_id)
             prompt = {"prompt_token_ids": list(request.prompt.token_ids)}
-            self._llm.llm_engine.add_request(f"{request.ticket}/{sample_id}", prompt, self._sampling_params(seed))
+            params = self._sampling_params(seed, request.prompt.stop)
+            self._llm.llm_engine.add_request(f"{request.ticket}/{sample_id}", prompt, params)
 
     def step(self) -> list[FinishedGroup]:
         """One token for each running sample."""
@@ -219,13 +220,14 @@ class VllmEngine:
     def close(self) -> None:
         self._llm.llm_engine.engine_core.shutdown()
 
-    def _sampling_params(self, seed: int) -> SamplingParams:
+    def _sampling_params(self, seed: int, stop: tuple[str, ...]) -> SamplingParams:
         return SamplingParams(
             temperature=self._options.temperature,
             max_tokens=self._options.max_completion_tokens,
             seed=seed,
             logprobs=0,  # of the sampled token alone
-            detokenize=False,  # once, at the end, is cheaper than token by token
+            detokenize=bool(stop),  # once, at the end, is cheaper than token by token
+            stop=list(stop),
             stop_token_ids=list(self._eos_token_ids),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
@@ -241,7 +243,7 @@ class VllmEngine:
             sample_id=sample_id,
             token_ids=token_ids,
             rollout_logprobs=logprobs,
-            text=text_of(self._tokenizer, token_ids, self._eos_token_ids),
+            text=text_of(self._tokenizer, token_ids, self._eos_token_ids, request.prompt.stop),
             finish_reason=reason if reason in ("stop", "length") else "abort",
             policy_version=first[0],
             later_versions=tuple(later),
@@ -255,12 +257,12 @@ class _Unfinished:
     """sample_id -> what is finished already"""
 
 
-def _memory_options(options: EngineOptions) -> dict[str, Any]:
+def _memory_options(options: EngineOptions, config: Any) -> dict[str, Any]:
     if torch.cuda.is_available():
         if options.colocated:
             return {"gpu_memory_utilization": COLOCATED_GPU_SHARE, "enable_sleep_mode": True}
         return {"gpu_memory_utilization": GPU_SHARE}
-    return {"kv_cache_memory_bytes": options.kv_cache_bytes}
+    return {"kv_cache_memory_bytes": cpu_cache_bytes(config, options, BLOCK_SIZE)}
 
 
 def _kernel_options(config: Any) -> dict[str, Any]:

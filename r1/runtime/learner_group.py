@@ -89,7 +89,7 @@ class LearnerGroup(PolicyLearner):
     def _spawn(self) -> None:
         num_ranks = self._config.learner.num_ranks
         names = ["learner"] if num_ranks == 1 else [f"learner rank {rank}" for rank in range(num_ranks)]
-        num_threads = self._config.learner.num_threads
+        num_threads = self._config.num_threads
         self.workers = [
             Worker(name=name, handle=self._actor.options(**self._resources.options(rank, num_threads)).remote())
             for rank, name in enumerate(names)

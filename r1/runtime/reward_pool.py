@@ -14,7 +14,7 @@ from r1.protocols import Scorer
 from r1.runtime.calls import Background, Failure, Worker, call, wait_for
 from r1.runtime.cluster import Resources, kill
 from r1.scoring import RewardPool
-from r1.scoring_rules import check_scores
+from r1.scoring_rules import Rewarding, check_scores
 from r1.types import RolloutGroup, Score
 
 MAX_RESTARTS = 20
@@ -27,12 +27,23 @@ class RewardWorker:
     """Owns the child processes. A plain class; `ray.remote` wraps it where it is spawned."""
 
     def __init__(
-        self, rewards: Mapping[str, float], config: ScoringConfig, *, correctness: str, max_completion_tokens: int
+        self,
+        rewards: Mapping[str, float],
+        config: ScoringConfig,
+        *,
+        correctness: str,
+        by_task: Mapping[str, Rewarding],
+        max_completion_tokens: int,
     ) -> None:
         # Of the node that it is on: the engines' and the learner's work is on other devices, or waits for the scores.
         num_children = min(MAX_CHILDREN, max(2, (os.cpu_count() or 2) // 2))
         self._pool = RewardPool(
-            rewards, config, correctness=correctness, max_completion_tokens=max_completion_tokens, num_children=num_children
+            rewards,
+            config,
+            correctness=correctness,
+            by_task=by_task,
+            max_completion_tokens=max_completion_tokens,
+            num_children=num_children,
         )
 
     def ready(self) -> int:
@@ -58,13 +69,19 @@ class RayScorer(Scorer):
         resources: Resources,
         faults: FaultLog,
         beside: Background | None = None,
+        by_task: Mapping[str, Rewarding] | None = None,
     ) -> None:
-        """beside: what goes on while scores are awaited, e.g. sampling."""
+        """beside: what goes on while scores are awaited, e.g. sampling. by_task: as `RewardPool` has it."""
         self._config = config
         self._faults = faults
         actor = ray.remote(num_cpus=resources.num_cpus)(RewardWorker)
-        limits = {"correctness": correctness, "max_completion_tokens": config.rollout.max_completion_tokens}
-        self._spawn: Callable[[], Any] = lambda: actor.remote(dict(rewards), config.scoring, **limits)
+        self._spawn: Callable[[], Any] = lambda: actor.remote(
+            dict(rewards),
+            config.scoring,
+            correctness=correctness,
+            by_task=dict(by_task or {}),
+            max_completion_tokens=config.rollout.max_completion_tokens,
+        )
         self._worker = Worker(name="reward pool", handle=self._spawn())
         self._waiting: dict[int, tuple[RolloutGroup, Any]] = {}
         """id(group) -> the group, and the reference of its scores."""

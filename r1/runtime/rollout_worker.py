@@ -98,14 +98,13 @@ def rollout_actor(config: RunConfig, resources: Resources) -> Callable[[int], An
     rollout = config.rollout
     options = EngineOptions(
         model_path=config.model.path,
-        dtype=rollout.dtype,
+        dtype=config.dtype,
         max_prompt_tokens=rollout.max_prompt_tokens,
         max_completion_tokens=rollout.max_completion_tokens,
         temperature=rollout.temperature,
         max_num_seqs=rollout.max_num_seqs,
-        kv_cache_bytes=int(rollout.kv_cache_gib * 2**30),
         tensor_parallel_size=rollout.tensor_parallel_size,
         colocated=resources.colocated,
     )
     actor = ray.remote(RolloutWorker)
-    return lambda index: actor.options(**resources.options(index, rollout.num_threads)).remote(rollout.engine, options)
+    return lambda index: actor.options(**resources.options(index, config.num_threads)).remote(rollout.engine, options)

@@ -30,6 +30,8 @@ from r1.summary import before_after_table, build_summary, write_summary
 from r1.traces import remove_traces_after, write_traces
 from r1.types import Progress, ScoredGroup, StepReport
 
+MAX_BAD_ROWS_SHOWN = 5
+
 
 def run(config: RunConfig, *, resume: str | Path | None = None, console: Console | None = None) -> Path:
     """Train as configured and return the run folder.
@@ -71,7 +73,8 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
         cleanup.callback(learner.close)
         # Its children do the work; asking for no CPU lets a two-core machine run everything.
         resources = Resources(num_cpus=0)
-        scorer = RayScorer(config, prepared.task.rewards, prepared.task.correctness, resources, faults, beside=sampler)
+        task, by_task = prepared.task, prepared.rewarding_by_task()
+        scorer = RayScorer(config, task.rewards, task.correctness, resources, faults, beside=sampler, by_task=by_task)
         sampler.on_group, sampler.on_cut_off = scorer.submit, scorer.drop
         num_workers = config.rollout.num_workers
         console.print(f"starting {num_workers} rollout worker(s), the learner and the reward pool ...", highlight=False)
@@ -83,8 +86,8 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
         console.print(f"ready after {time.perf_counter() - start:.0f} s", highlight=False)
         trainer = Trainer(
             config=config,
-            correctness=prepared.task.correctness,
-            prompts=lambda progress, num_prompts: prepared.train.batch(
+            correctness={name: task.correctness for name, task in prepared.tasks.items()},
+            prompts=lambda progress, num_prompts: prepared.problems.train.batch(
                 progress, num_prompts=num_prompts, group_size=config.rollout.group_size
             ),
             sampler=sampler,
@@ -136,7 +139,7 @@ def _train_and_report(
 def _observer(
     trainer: Trainer, prepared: Prepared, run_dir: Path, logger: MetricsLogger, faults: FaultLog, weights: WeightSync
 ) -> Observer:
-    config, heldout = trainer.config, prepared.heldout
+    config, heldout = trainer.config, prepared.problems.heldout
 
     def keep_traces(step: int, groups: Sequence[ScoredGroup]) -> None:
         write_traces(run_dir, step, groups, template=config.task.template)
@@ -144,8 +147,8 @@ def _observer(
     def evaluate_heldout(step: int, policy_version: int) -> None:
         if heldout is None:
             return
-        batch = heldout.heldout_batch(step, policy_version, config.evaluate.num_problems)
-        metrics, groups = evaluate([batch], trainer.sampler, trainer.scorer, trainer.correctness)
+        batches = heldout.batches(step, policy_version)
+        metrics, groups = evaluate(batches, trainer.sampler, trainer.scorer, trainer.correctness)
         write_traces(run_dir, step, groups, template=config.task.template, split="heldout")
         logger.log_heldout(step, metrics, policy_version)
 
@@ -175,17 +178,20 @@ def _summarize(config: RunConfig, run_dir: Path, faults: Sequence[str], started_
 
 
 def _say_problems(console: Console, config: RunConfig, prepared: Prepared) -> None:
-    rollout = config.rollout
-    train_stream, heldout = prepared.train, prepared.heldout
-    num_heldout = min(len(heldout.prompts), config.evaluate.num_problems) if heldout else 0
-    console.print(
-        f"task {config.task.name}: {len(train_stream.prompts)} training problems, {train_stream.num_skipped} too long, "
-        f"{num_heldout} held-out; {config.num_steps} steps of {rollout.num_prompts} prompts x "
-        f"{rollout.group_size} completions x at most {rollout.max_completion_tokens} tokens, "
-        f"{config.learner.minibatches_per_step} update(s) a step",
-        highlight=False,
-        soft_wrap=True,
+    rollout, problems = config.rollout, prepared.problems
+    lines = [f"task {split.describe()}" for split in problems.splits]
+    bad_rows = problems.bad_rows
+    lines += [f"bad row: {row.where}: {row.reason}" for row in bad_rows[:MAX_BAD_ROWS_SHOWN]]
+    if len(bad_rows) > MAX_BAD_ROWS_SHOWN:
+        num_more = len(bad_rows) - MAX_BAD_ROWS_SHOWN
+        lines.append(f"and {num_more} more bad rows; all of them: r1 tasks show {config.task.name} --bad")
+    evaluated = problems.heldout.describe() if problems.heldout else "off"
+    lines.append(
+        f"{config.num_steps} steps of {rollout.num_prompts} prompts x {rollout.group_size} completions x at most "
+        f"{rollout.max_completion_tokens} tokens, {config.learner.minibatches_per_step} update(s) a step; held-out: {evaluated}"
     )
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

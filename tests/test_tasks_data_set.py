@@ -1,0 +1,123 @@
+import json
+
+import pytest
+
+from tasks import TASKS, get_task
+from tasks.base import Source, is_heldout, question_id
+from tasks.data_set import HELDOUT_ONE_IN, gold_text
+
+JSONL = TASKS["jsonl"]
+
+
+def write(path, rows):
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
+    return str(path)
+
+
+def numbered(first, last):
+    return [{"question": f"What is {number}?", "answer": str(number)} for number in range(first, last)]
+
+
+def load(split="train", seed=None, task=JSONL, **source):
+    return task.load(split, seed, Source(**source))
+
+
+def answers(loaded):
+    return sorted(int(problem.reference["answer"]) for problem in loaded.problems)
+
+
+def test_bad_rows_are_listed_by_line_and_the_others_are_kept(tmp_path):
+    rows = [
+        *numbered(1, 3),  # lines 1 and 2
+        "{not json",
+        {"question": "Why?"},
+        {"question": "Why?", "answer": "  "},
+        {"question": "Why?", "answer": r"\frac{1}{"},
+        {"question": "Why?", "answer": "1/0"},
+        {"question": "What is 1?", "answer": "2"},  # line 8 contradicts line 1
+        {"question": " what IS  1?", "answer": "1"},  # line 9 repeats line 1
+        *numbered(3, 5),
+    ]
+    path = write(tmp_path / "a.jsonl", rows)
+    loaded = load("heldout", heldout_path=path)
+    assert [problem.question for problem in loaded.problems] == [f"What is {number}?" for number in (1, 2, 3, 4)]
+    assert (loaded.num_rows, loaded.num_duplicates) == (11, 1)
+    assert [row.where.rpartition("line ")[2] for row in loaded.bad_rows] == ["3", "4", "5", "6", "7", "8"]
+    reasons = [row.reason for row in loaded.bad_rows]
+    assert reasons[0].startswith("not JSON")
+    assert reasons[1].startswith("no answer in 'answer' or")
+    assert reasons[1].endswith("its fields are question")
+    assert reasons[3].startswith(r"the gold '\\frac{1}{' cannot be read: the gold:")
+    assert reasons[4] == "the gold '1/0' cannot be read: the gold is undefined: a division by zero"
+    assert reasons[5] == f"the question of {path}, line 1 with another answer; correct one of them"
+
+
+def test_a_lone_file_is_divided_by_hash_and_nothing_is_lost(tmp_path):
+    path = write(tmp_path / "train.jsonl", numbered(0, 200))
+    train, heldout = load(path=path, seed=1), load("heldout", seed=2, path=path)
+    assert sorted([*answers(train), *answers(heldout)]) == list(range(200))
+    assert all(is_heldout(problem.problem_id, HELDOUT_ONE_IN) for problem in heldout.problems)
+    # Naming the same file twice is no different.
+    assert load("heldout", seed=2, path=path, heldout_path=str(tmp_path / "." / "train.jsonl")) == heldout
+    assert load(path=path, seed=1, heldout_path=path) == train
+
+
+def test_a_heldout_file_is_held_out_whole_and_is_not_trained_on(tmp_path):
+    path = write(tmp_path / "train.jsonl", numbered(0, 100))
+    # 98 and 99 in another spelling, and 40 that are new.
+    shouted = [{**row, "question": row["question"].upper()} for row in numbered(98, 140)]
+    heldout_path = write(tmp_path / "test.jsonl", shouted)
+    train = load(path=path, heldout_path=heldout_path)
+    assert (answers(train), train.num_overlapping) == (list(range(98)), 2)
+    assert answers(load("heldout", path=path, heldout_path=heldout_path)) == list(range(98, 140))
+
+
+def test_the_seed_decides_the_order_and_none_keeps_the_files(tmp_path):
+    path = write(tmp_path / "train.jsonl", numbered(0, 50))
+    once, again, otherwise = load(path=path, seed=3), load(path=path, seed=3), load(path=path, seed=4)
+    assert once == again
+    assert once.problems != otherwise.problems
+    assert answers(once) == answers(otherwise)
+    in_order = [int(problem.reference["answer"]) for problem in load(path=path).problems]
+    assert in_order == sorted(in_order)
+
+
+def test_a_users_own_fields_are_read_and_no_others(tmp_path):
+    path = write(tmp_path / "a.jsonl", [{"text": f"{n}?", "gold": n, "answer": 99} for n in range(60)])
+    loaded = load(path=path, question_field="text", answer_field="gold")
+    assert len(loaded.problems) > 50
+    assert all(problem.question == f"{problem.reference['answer']}?" for problem in loaded.problems)
+    with pytest.raises(ValueError, match="holds no problem for the train split; the first of 60 bad rows is .*line 1: no question in 'txt'; "):
+        load(path=path, question_field="txt")
+
+
+def test_without_problems_the_error_says_what_to_give(tmp_path):
+    with pytest.raises(ValueError, match="option 'task.path': the task 'jsonl' needs problems; give a file, or a hub name"):
+        load()
+    with pytest.raises(ValueError, match="'aime24' is a benchmark without training problems"):
+        load(task=TASKS["aime24"])
+    with pytest.raises(ValueError, match="holds no problem for the train split; give a larger file"):
+        load(path=write(tmp_path / "empty.jsonl", []))
+
+
+def test_an_id_is_of_the_question_whatever_its_spelling():
+    assert question_id("What  is ２+2?") == question_id("what is 2+2?")
+    assert question_id("What is 2+2?") != question_id("What is 2-2?")
+
+
+@pytest.mark.parametrize(("value", "text"), [(27.0, "27"), ("145.0", "145"), ("-3.00", "-3"), ("025", "025"), (0.5, "0.5"), ("1.", "1.")])
+def test_whole_numbers_of_float_columns_are_whole(value, text):
+    assert gold_text(value) == text
+
+
+@pytest.mark.parametrize("value", [True, None, ["4"], {"a": 1}])
+def test_a_gold_that_is_neither_text_nor_number_is_refused(value):
+    with pytest.raises(ValueError, match="the answer must be text or a number, got"):
+        gold_text(value)
+
+
+def test_a_task_takes_an_argument_only_where_it_has_one():
+    with pytest.raises(ValueError, match="option 'task.name': 'gsm8k:3': the task 'gsm8k' takes no argument; write gsm8k"):
+        get_task("gsm8k:3")
+    with pytest.raises(KeyError):
+        get_task("gsm9k")
