@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-completion-tokens", type=int, metavar="N", help="(default: the run's, else 1024)")
     add("--max-prompt-tokens", type=int, metavar="N", help="longer prompts are left out (default: the run's, else 1024)")
     add("--budgets", metavar="N,N,...", help="tokens at which the accuracy curve is taken (default: powers of two)")
+    add("--force-answers", action="store_true", default=None, help="make unfinished completions answer at each of the budgets")
     add("--seed", type=int, metavar="N", help="(default: 0)")
     add("--engine", metavar="MODULE:CLASS", help="(default: the run's, else vLLM)")
     add("--dtype", choices=("float32", "bfloat16"), help="(default: the run's, else float32)")

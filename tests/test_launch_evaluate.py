@@ -17,12 +17,12 @@ from r1.types import Progress
 @pytest.fixture
 def evaluate(tmp_path, monkeypatch, capsys):
     """Run main() with arguments from the repository's folder; returns (exit code, stderr)."""
-    import r1.runtime.evaluation_run
+    import r1.runtime.evaluation_sampling
 
     def refuse_to_start(*arguments, **options):
         raise AssertionError("Ray was started")
 
-    monkeypatch.setattr(r1.runtime.evaluation_run, "connected", refuse_to_start)
+    monkeypatch.setattr(r1.runtime.evaluation_sampling, "connected", refuse_to_start)
     monkeypatch.chdir(ROOT)
     runs_before = set((ROOT / "runs").glob("*"))
 

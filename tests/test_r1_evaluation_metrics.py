@@ -58,9 +58,25 @@ def test_the_metrics_by_hand():
     assert metrics.reward_errors == {"math_answer": 1}
     # Right and no longer than b: b's first at 10; a's second and b's second at 20; b's third (50 tokens) at 64.
     assert [point.accuracy.mean for point in metrics.budget_curve] == pytest.approx([1 / 12, 3 / 12, 4 / 12, 4 / 12])
-    # Longer than b: three of a and three of b than 10; 40, 80, 50, 100 than 20; 80 and 100 than 64.
-    assert [point.unfinished_share for point in metrics.budget_curve] == pytest.approx([6 / 12, 4 / 12, 2 / 12, 0])
+    # Unfinished: three of a and three of b after 10; 40, 80, 50, 100 after 20; 80 and 100 after 64; what was cut off at 100.
+    assert [point.unfinished_share for point in metrics.budget_curve] == pytest.approx([6 / 12, 4 / 12, 2 / 12, 1 / 12])
+    # Up to 20 tokens each: 10 + 20 + 20 + 20, the same, 4 x 10.
+    assert metrics.budget_curve[1].completion_tokens == pytest.approx(180 / 12)
+    assert metrics.forced_curve == []
     assert pass_rates(PROBLEMS) == {"a": (1, 4), "b": (3, 4), "c": (0, 3)}
+
+
+def test_the_forced_curve_by_hand():
+    # Unfinished after 20 tokens: a's third and fourth, b's third and fourth; after 100: b's fourth, which was cut off.
+    answers = {20: [sample(right=True), sample(), sample(), sample(right=True)], 100: [sample(right=True, tokens=30)]}
+    after_20, after_100 = task_metrics(PROBLEMS, never_the_same, [20, 100], answers).forced_curve
+    # a: its second, and the first forced answer; b: its first two, and the last forced answer.
+    assert after_20.accuracy.mean == pytest.approx((2 / 4 + 3 / 4 + 0) / 3)
+    assert after_20.completion_tokens == pytest.approx((180 + 40) / 12)
+    assert after_100.accuracy.mean == pytest.approx((1 / 4 + 4 / 4 + 0) / 3)
+    assert after_100.completion_tokens == pytest.approx((150 + 180 + 40 + 30) / 12)
+    with pytest.raises(ValueError, match="more forced answers than completions that are unfinished after 100 tokens"):
+        task_metrics(PROBLEMS, never_the_same, [], {100: [sample(), sample()]})
 
 
 def test_the_flat_metrics_name_what_a_log_shows():

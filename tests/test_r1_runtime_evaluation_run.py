@@ -67,12 +67,22 @@ def test_an_evaluation_gives_the_same_numbers_again_and_after_a_kill(tmp_path, c
     assert "step 2  heldout  group " in capsys.readouterr().out
 
 
-def test_greedy_and_another_seed(tmp_path):
-    greedy = [*arguments(tmp_path / "greedy"), "-k", "1", "--greedy", "--num-problems", "8"]
-    evaluate(*greedy)
+def test_greedy_knows_no_seed_and_what_is_unfinished_is_made_to_answer(tmp_path):
+    greedy = ["--greedy", "-k", "1", "--num-problems", "8"]
+    evaluate(*arguments(tmp_path / "greedy"), *greedy)
     rows = read_traces(tmp_path / "greedy", 1, "heldout")
     assert len(rows) == 8
     settings = json.loads((tmp_path / "greedy/results.json").read_text())["settings"]
     assert settings["temperature"] == 0.0
-    evaluate(*arguments(tmp_path / "seed 1", seed=1), "--greedy", "-k", "1", "--num-problems", "8")
+    evaluate(*arguments(tmp_path / "seed 1", seed=1), *greedy, "--force-answers", "--budgets", "8,64")
     assert [row.token_ids for row in read_traces(tmp_path / "seed 1", 1, "heldout")] == [row.token_ids for row in rows]
+    [of_task] = json.loads((tmp_path / "seed 1/results.json").read_text())["tasks"].values()
+    after_8, after_64 = of_task["forced_curve"]
+    # 8 tokens of thinking, and at most 64 of the answer.
+    assert of_task["budget_curve"][0]["unfinished_share"] == after_8["unfinished_share"] > 0
+    assert 8 < after_8["completion_tokens"] <= 72
+    assert after_64["accuracy"]["mean"] >= of_task["accuracy"]["mean"]
+    for row in read_traces(tmp_path / "seed 1/forced", 1, "heldout"):
+        assert "<answer>" in row.prefill
+        assert row.prompt_text.endswith(row.prefill)
+        assert len(row.token_ids) <= 64

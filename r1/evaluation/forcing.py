@@ -6,11 +6,14 @@ paper: making a completion think longer than it would ("Wait").
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from r1.errors import UserError
-from r1.evaluation.settings import CLOSING_TOKENS
-from r1.traces import TraceRow
+from r1.evaluation.problems import Chunk
+from r1.evaluation.settings import CLOSING_TOKENS, EvaluationSettings
+from r1.seeds import derive_seed
+from r1.traces import TraceRow, read_traces
 from r1.types import Prompt
 from rewards.base import AnswerForm
 from rewards.blocks import is_still_thinking
@@ -41,8 +44,36 @@ def closing_text(text: str, form: AnswerForm) -> str:
     return "" if begun in text.rpartition("</think>")[2] else begins
 
 
+def forced_chunks(
+    settings: EvaluationSettings, folder: Path, chunks: Sequence[Chunk], tokenizer: Any
+) -> dict[int, list[Chunk]]:
+    """Return budget -> the chunks of its forced answers, made of the finished chunks in `folder`: one for each of them.
+
+    A chunk of which all completions are finished by then has none; the numbers are those that it would have otherwise.
+    """
+    forced: dict[int, list[Chunk]] = {budget: [] for budget in settings.token_budgets}
+    for chunk in chunks:
+        rows = read_traces(folder, chunk.number, "heldout")
+        prompts = {prompt.group_id: prompt for prompt in chunk.prompts}
+        for place, (budget, of_budget) in enumerate(forced.items()):
+            cut = forced_prompts(prompts, rows, budget, tokenizer)
+            if cut:
+                name = chunk.task.task.name
+                of_budget.append(
+                    Chunk(
+                        number=place * len(chunks) + chunk.number,
+                        part=f"{name}, answers after {budget} tokens",
+                        task=chunk.task,
+                        prompts=cut,
+                        group_size=1,
+                        seed=derive_seed(settings.seed, "force", name, budget),
+                    )
+                )
+    return forced
+
+
 def forced_prompts(prompts: Mapping[int, Prompt], rows: Sequence[TraceRow], budget: int, tokenizer: Any) -> list[Prompt]:
-    """Return, for each completion that is longer than the budget, the prompt that makes it answer.
+    """Return, for each completion that is longer than the budget or was cut off, the prompt that makes it answer.
 
     prompts: by group_id. rows: of whole groups; the new group_id counts the completions of all problems, by group_id and
     sample_id. Raises `UserError` where the tokenizer cannot write the text that is put in.
@@ -50,7 +81,7 @@ def forced_prompts(prompts: Mapping[int, Prompt], rows: Sequence[TraceRow], budg
     num_samples = 1 + max((row.sample_id for row in rows), default=0)
     forced = []
     for row in rows:
-        if len(row.token_ids) <= budget:
+        if len(row.token_ids) <= budget and row.finish_reason != "length":
             continue
         prompt, cut = prompts[row.group_id], row.token_ids[:budget]
         text = tokenizer.decode(cut, skip_special_tokens=False, clean_up_tokenization_spaces=False)

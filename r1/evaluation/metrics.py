@@ -1,12 +1,12 @@
 """The numbers of one task: pass@1, pass@k, maj@k, lengths, and accuracy against a budget of tokens."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from r1.evaluation.majority import SameAnswers, majority_labels
-from r1.evaluation.samples import EvaluatedProblem
+from r1.evaluation.samples import EvaluatedProblem, Sample
 from r1.sample_statistics import Estimate, estimate, majority_accuracy, pass_at_k
 
 
@@ -18,7 +18,9 @@ class BudgetPoint:
     """Tokens."""
     accuracy: Estimate
     unfinished_share: float
-    """Completions that are longer than that."""
+    """Completions that are longer than that, or were cut off."""
+    completion_tokens: float
+    """Mean tokens up to the budget; with those of the forced answers, where answers are forced."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,12 +46,20 @@ class TaskMetrics:
     """Reward name -> completions that it failed on."""
     budget_curve: list[BudgetPoint]
     """By rising budget: what a limit of so many tokens would have left, of these same completions."""
+    forced_curve: list[BudgetPoint]
+    """The same where those that are unfinished are made to answer (r1.evaluation.forcing); empty where none was."""
 
 
-def task_metrics(problems: Sequence[EvaluatedProblem], same: SameAnswers, budgets: Sequence[int] = ()) -> TaskMetrics:
+ForcedSamples = Mapping[int, Sequence[Sample]]
+"""Budget -> the forced answers, one for each unfinished completion, in the order of the problems and their samples."""
+
+
+def task_metrics(
+    problems: Sequence[EvaluatedProblem], same: SameAnswers, budgets: Sequence[int] = (), forced: ForcedSamples | None = None
+) -> TaskMetrics:
     """Return the metrics of a task's problems, of which each has the same number of samples.
 
-    same: compares answers, see r1.evaluation.majority. budgets: tokens, rising.
+    same: compares answers, see r1.evaluation.majority. budgets: tokens, rising. forced: for the forced curve.
     """
     if not problems:
         raise ValueError("there are no metrics of no problems")
@@ -74,6 +84,7 @@ def task_metrics(problems: Sequence[EvaluatedProblem], same: SameAnswers, budget
         unjudged_share=fmean(not sample.is_judged for sample in samples),
         reward_errors=dict(sorted(Counter(sample.error for sample in samples if sample.error is not None).items())),
         budget_curve=[_within(problems, budget) for budget in budgets],
+        forced_curve=[_forced(problems, budget, samples) for budget, samples in (forced or {}).items()],
     )
 
 
@@ -120,6 +131,29 @@ def _majority(problems: Sequence[EvaluatedProblem], same: SameAnswers) -> Estima
 
 def _within(problems: Sequence[EvaluatedProblem], budget: int) -> BudgetPoint:
     """A limit of `budget` tokens would have cut off the longer completions, and with them their answers."""
-    right = [fmean(sample.is_right and sample.num_tokens <= budget for sample in problem.samples) for problem in problems]
-    longer = [sample.num_tokens > budget for problem in problems for sample in problem.samples]
-    return BudgetPoint(budget=budget, accuracy=estimate(right), unfinished_share=fmean(longer))
+    right = [[sample.is_right and sample.num_tokens <= budget for sample in problem.samples] for problem in problems]
+    return _point(problems, budget, right, 0)
+
+
+def _forced(problems: Sequence[EvaluatedProblem], budget: int, answers: Sequence[Sample]) -> BudgetPoint:
+    """Those that are unfinished count as their forced answers do."""
+    left = iter(answers)
+    right = [
+        [sample.is_right if sample.is_finished(budget) else next(left).is_right for sample in problem.samples]
+        for problem in problems
+    ]
+    if next(left, None) is not None:
+        raise ValueError(f"more forced answers than completions that are unfinished after {budget} tokens")
+    return _point(problems, budget, right, sum(answer.num_tokens for answer in answers))
+
+
+def _point(
+    problems: Sequence[EvaluatedProblem], budget: int, right: Sequence[Sequence[bool]], num_more_tokens: int
+) -> BudgetPoint:
+    samples = [sample for problem in problems for sample in problem.samples]
+    return BudgetPoint(
+        budget=budget,
+        accuracy=estimate([fmean(of_problem) for of_problem in right]),
+        unfinished_share=fmean(not sample.is_finished(budget) for sample in samples),
+        completion_tokens=(sum(min(sample.num_tokens, budget) for sample in samples) + num_more_tokens) / len(samples),
+    )

@@ -13,6 +13,7 @@ from r1.evaluation.settings import EvaluationSettings, TaskSource
 from r1.prompt_stream import make_prompt_stream
 from r1.prompts import get_template
 from r1.scoring_rules import FORMAT_GATE
+from r1.seeds import derive_seed
 from r1.types import Prompt
 from tasks import TASKS
 from tasks.base import Problem, Split, Task
@@ -45,8 +46,13 @@ class Chunk:
 
     number: int
     """From 1 and over all tasks: the step of its trace file."""
+    part: str
+    """What it is a part of, for people."""
     task: TaskPrompts
     prompts: Sequence[Prompt]
+    group_size: int
+    seed: int
+    """Of its samples, with group_id and sample_id."""
 
 
 def find_task(name: str) -> Task:
@@ -105,6 +111,14 @@ def chunks_of(settings: EvaluationSettings, tasks: Sequence[TaskPrompts]) -> Ite
     size = max(1, settings.completions_per_chunk // settings.num_samples)
     number = 0
     for task in tasks:
+        seed = derive_seed(settings.seed, "evaluate", task.task.name)
         for start in range(0, len(task.prompts), size):
             number += 1
-            yield Chunk(number=number, task=task, prompts=task.prompts[start : start + size])
+            yield Chunk(
+                number=number,
+                part=task.task.name,
+                task=task,
+                prompts=task.prompts[start : start + size],
+                group_size=settings.num_samples,
+                seed=seed,
+            )

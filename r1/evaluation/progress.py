@@ -41,6 +41,8 @@ class Progress:
     started_s: float = 0.0
     """time.monotonic() when the engines were up; 0.0 before."""
     said_s: float = 0.0
+    num_finished: int = 0
+    """Chunks."""
     num_completions: int = 0
     """Sampled by this process; so are the tokens."""
     num_tokens: int = 0
@@ -52,12 +54,13 @@ class Progress:
         self.num_completions += len(group.completions)
         self.num_tokens += sum(len(completion.token_ids) for completion in group.completions)
         if time.monotonic() - self.said_s > SAY_EVERY_S:
-            self._say(chunk, "begun")
+            self._say(chunk, f"in chunk {self.num_finished + 1} of {self.num_chunks}")
 
     def end_chunk(self, chunk: Chunk, problems: Sequence[EvaluatedProblem]) -> None:
         self.problems.setdefault(chunk.part, []).extend(problems)
+        self.num_finished += 1
         if self.started_s:
-            self._say(chunk, "done")
+            self._say(chunk, f"chunk {self.num_finished} of {self.num_chunks} done")
 
     def _say(self, chunk: Chunk, state: str) -> None:
         self.said_s = time.monotonic()
@@ -66,7 +69,7 @@ class Progress:
         num_samples = sum(len(problem.samples) for problem in finished)
         accuracy = f", accuracy {sum(problem.num_right for problem in finished) / num_samples:.3f}" if num_samples else ""
         self.say.line(
-            f"{chunk.part}: chunk {chunk.number} of {self.num_chunks} {state}, {len(finished)} problems{accuracy}; "
+            f"{chunk.part}: {state}, {len(finished)} problems{accuracy}; "
             f"{self.num_completions / passed_s:.1f} completions/s, {self.num_tokens / passed_s:.0f} tokens/s, "
             f"since {passed_s:.0f} s"
         )

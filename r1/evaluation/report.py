@@ -49,6 +49,13 @@ def metrics_table(metrics: Mapping[str, TaskMetrics]) -> "Table":
     return table
 
 
+def curves_of(metrics: Mapping[str, TaskMetrics]) -> dict[str, Sequence[BudgetPoint]]:
+    """Return name -> curve, that of the forced answers behind the task's first."""
+    both = {name: (of_task.budget_curve, of_task.forced_curve) for name, of_task in metrics.items()}
+    named = [pair for name, (first, second) in both.items() for pair in ((name, first), (f"{name}, forced", second))]
+    return {name: curve for name, curve in named if curve}
+
+
 def budget_table(curves: Mapping[str, Sequence[BudgetPoint]]) -> "Table":
     """Accuracy against a budget of tokens, a column a curve."""
     table = new_table("tokens", *curves)
@@ -100,10 +107,8 @@ def _plain(metrics: TaskMetrics) -> dict[str, Any]:
     tree = asdict(metrics)
     tree["accuracy"], tree["maj_at_k"] = _estimate(metrics.accuracy), _estimate(metrics.maj_at_k)
     tree["pass_at"] = {str(k): _estimate(value) for k, value in metrics.pass_at.items()}
-    tree["budget_curve"] = [
-        {"budget": point.budget, "accuracy": _estimate(point.accuracy), "unfinished_share": point.unfinished_share}
-        for point in metrics.budget_curve
-    ]
+    for name, curve in (("budget_curve", metrics.budget_curve), ("forced_curve", metrics.forced_curve)):
+        tree[name] = [{**asdict(point), "accuracy": _estimate(point.accuracy)} for point in curve]
     return tree
 
 

@@ -40,6 +40,10 @@ class Sample:
     error: str | None
     """The reward function that failed on it."""
 
+    def is_finished(self, budget: int) -> bool:
+        """Whether it has come to its own end within so many tokens."""
+        return self.num_tokens <= budget and not self.is_truncated
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluatedProblem:

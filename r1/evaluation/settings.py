@@ -18,7 +18,7 @@ evaluation is killed, fewer would let the engines run empty more often: they do 
 ANSWER_TOKENS = 64
 """Longest forced answer."""
 CLOSING_TOKENS = 32
-"""Room for the text that asks for it."""
+"""Room for the text that is put in front of it."""
 
 
 class TaskSource(Section):
