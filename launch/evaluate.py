@@ -9,7 +9,7 @@ from typing import Any
 
 from r1.errors import RunError, UserError
 from r1.evaluation.model import find_model
-from r1.evaluation.settings import EvaluationSettings, load_settings, new_settings, parse_budgets, parse_tasks
+from r1.evaluation.settings import FILE, EvaluationSettings, load_settings, new_settings, parse_budgets, parse_tasks
 
 OPTION_OF = {
     "rollout.max_prompt_tokens": "--max-prompt-tokens",
@@ -41,10 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {_in_own_words(str(error))}", file=sys.stderr)
         return 2
     except RunError as error:
-        print(f"error: {_in_own_words(str(error))}; go on with --resume {out}", file=sys.stderr)
+        print(f"error: {_in_own_words(str(error))}{_how_to_go_on(out)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"interrupted; go on with --resume {out}", file=sys.stderr)
+        print(f"interrupted{_how_to_go_on(out)}", file=sys.stderr)
         return 130
     return 0
 
@@ -108,6 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", metavar="DIR", help="(default: runs/evaluate-NAME-DATE)")
     add("--resume", metavar="DIR", help="go on with an evaluation that was ended early, with its settings")
     return parser
+
+
+def _how_to_go_on(out: Path | None) -> str:
+    return f"; go on with --resume {out}" if out is not None and (out / FILE).is_file() else ""
 
 
 def _in_own_words(message: str) -> str:
