@@ -68,22 +68,30 @@ def remove_old_checkpoints(run_dir: Path, accuracy: Mapping[int, float], keep_la
 
     accuracy: step -> held-out accuracy after it, where it was measured; of equals the earlier step is the best.
     """
-    folders = sorted(_complete(run_dir), key=_step_of)
-    measured = [folder for folder in folders if _step_of(folder) in accuracy]
-    best = max(measured, key=lambda folder: accuracy[_step_of(folder)]) if measured else None
-    for folder in folders[:-keep_last]:
+    folders = complete_checkpoints(run_dir)
+    best = best_checkpoint(folders, accuracy)
+    for folder in list(folders.values())[:-keep_last]:
         if folder != best:
             _remove(folder)
 
 
+def best_checkpoint(folders: Mapping[int, Path], accuracy: Mapping[int, float]) -> Path | None:
+    """Return the checkpoint with the best held-out accuracy, of equals the earliest; None where none was measured.
+
+    folders: step -> folder, by rising step.
+    """
+    measured = [step for step in folders if step in accuracy]
+    return folders[max(measured, key=lambda step: accuracy[step])] if measured else None
+
+
 def latest_checkpoint(run_dir: Path) -> tuple[Path, Progress]:
     """Return the newest complete checkpoint; a `UserError` where there is none."""
-    folders = _complete(run_dir)
+    folders = complete_checkpoints(run_dir)
     if not folders:
         raise UserError(
             f"option '--resume': {str(run_dir)!r} holds no complete checkpoint; start a new run, with checkpoint.every above 0"
         )
-    newest = max(folders, key=_step_of)
+    newest = folders[max(folders)]
     _point_latest(newest)  # a run that was killed may have left it behind
     try:
         return newest, Progress(**json.loads((newest / "progress.json").read_text(encoding="utf-8")))
@@ -95,15 +103,13 @@ def latest_checkpoint(run_dir: Path) -> tuple[Path, Progress]:
 
 def has_checkpoint(run_dir: Path) -> bool:
     """Whether there is a complete one; it may be damaged all the same."""
-    return bool(_complete(run_dir))
+    return bool(complete_checkpoints(run_dir))
 
 
-def _complete(run_dir: Path) -> list[Path]:
-    return [path for path in (run_dir / FOLDER).glob("step-*") if _NAME.fullmatch(path.name) and _is_complete(path)]
-
-
-def _step_of(folder: Path) -> int:
-    return int(folder.name.removeprefix("step-"))
+def complete_checkpoints(run_dir: Path) -> dict[int, Path]:
+    """Return step -> folder of the complete ones, by rising step."""
+    paths = [path for path in (run_dir / FOLDER).glob("step-*") if _NAME.fullmatch(path.name) and _is_complete(path)]
+    return {step: path for step, path in sorted((int(path.name.removeprefix("step-")), path) for path in paths)}
 
 
 def _is_complete(folder: Path) -> bool:

@@ -138,7 +138,7 @@ def list_trace_files(run_dir: str | Path, split: Split) -> dict[int, Path]:
 
 def read_traces(run_dir: str | Path, step: int, split: Split = "train") -> list[TraceRow]:
     """Return the completions of one step, in the order of (group_id, sample_id)."""
-    rows = [_trace_row(values) for values in _read_table(run_dir, step, split).to_pylist()]
+    rows = [_trace_row(values) for values in read_table(run_dir, step, split).to_pylist()]
     return sorted(rows, key=lambda row: (row.group_id, row.sample_id))
 
 
@@ -146,7 +146,7 @@ def read_lengths(run_dir: str | Path, step: int, split: Split = "train") -> list
     """Return the tokens of each completion, group by group in the order of group_id; reads no text."""
     import pyarrow.compute as pc
 
-    table = _read_table(run_dir, step, split, ("group_id", "sample_id", "token_ids"))
+    table = read_table(run_dir, step, split, ("group_id", "sample_id", "token_ids"))
     lengths = pc.list_value_length(table["token_ids"]).to_pylist()
     groups: defaultdict[int, list[int]] = defaultdict(list)
     for group_id, _, length in sorted(zip(table["group_id"].to_pylist(), table["sample_id"].to_pylist(), lengths, strict=True)):
@@ -158,7 +158,7 @@ def summarize(run_dir: str | Path, step: int, split: Split = "train") -> TraceSu
     """Summarise one step; reads only the columns that it needs, and none of the text."""
     import pyarrow.compute as pc
 
-    table = _read_table(run_dir, step, split, ("reward", "breakdown", "error", "finish_reason", "token_ids"))
+    table = read_table(run_dir, step, split, ("reward", "breakdown", "error", "finish_reason", "token_ids"))
     parts: defaultdict[str, list[float | None]] = defaultdict(list)
     for breakdown in table["breakdown"].to_pylist():
         for name, value in breakdown:
@@ -248,7 +248,8 @@ def _completion_fields(group: ScoredGroup, split: Split) -> Iterator[dict[str, A
         }
 
 
-def _read_table(run_dir: str | Path, step: int, split: Split, columns: Sequence[str] | None = None) -> Any:
+def read_table(run_dir: str | Path, step: int, split: Split, columns: Sequence[str] | None = None) -> Any:
+    """Return one step as an Arrow table, or some columns of it; the rows in no particular order."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -50,6 +50,16 @@ def multiple_choice(completion: str, reference: Mapping[str, Any]) -> float | No
     return float(not _ANOTHER_LETTER.search(text))
 
 
+def chosen_letter(answer: str) -> str | None:
+    """Return the letter that a final answer chooses, whatever stands behind it; None when it is none, or too long.
+
+    >>> chosen_letter("(b) 42"), chosen_letter("A cat"), chosen_letter(r"$\\textbf{C}$")
+    ('B', None, 'C')
+    """
+    match = _LETTER.fullmatch(_bare(answer)) if len(answer) <= MAX_CHARS else None
+    return (match[1] or match[2] or match[4]).upper() if match else None
+
+
 def _by_letter(choices: Any) -> Mapping[str, str]:
     """Return letter -> text; {} when there are no choices.
 

@@ -56,12 +56,13 @@ def make_pool(monkeypatch, engines):
 
     monkeypatch.setattr(rollout_team, "rollout_actor", lambda config, resources: lambda index: FakeHandle(Starting()))
 
-    def make(num_workers=2, *overrides, colocated=False):
+    def make(num_workers=2, *overrides, colocated=False, has_learner=True):
         faults = FaultLog()
         config = tiny_config("rollout.group_size=4", "rollout.max_num_seqs=8", *overrides)
         pool = RolloutPool(config, Resources(num_cpus=1, count=num_workers, colocated=colocated), faults)
         pool.wait_until_ready()
-        pool.load_weights(manifest(0))
+        if has_learner:
+            pool.load_weights(manifest(0))
         return pool, faults
 
     return make

@@ -17,15 +17,15 @@ QUICKSTART = "launch/configs/quickstart.toml"
 
 
 class Program:
-    """`python -m launch.train` in a process of its own, with every descendant that it was seen to have."""
+    """`python -m launch.train`, or another, in a process of its own, with every descendant that it was seen to have."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, module: str = "launch.train") -> None:
         environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
         # Files and no pipes: nobody reads while the test looks on, and Ray says so much of each process that dies that a pipe
         # (64 KiB) is full after 40 of them and the program stands still.
         self._out, self._err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with this
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "launch.train", *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=ROOT,
             env=environment,
             text=True,

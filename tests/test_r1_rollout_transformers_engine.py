@@ -1,4 +1,5 @@
 import pytest
+import torch
 from tiny import engine_options, load_tiny_model, mean_difference, prompt_batch
 
 from r1.errors import SyncError, UserError
@@ -24,6 +25,18 @@ def test_the_same_seeds_give_the_same_samples_and_siblings_differ(engine):
     assert first == again
     assert first != other
     assert len({completion.token_ids for completion in first[0].completions}) > 1
+
+
+def test_at_temperature_0_it_takes_the_likeliest_token():
+    greedy = TransformersEngine(engine_options(temperature=0.0, max_completion_tokens=12))
+    [group] = generate(greedy, prompt_batch(["12+34="], group_size=2))
+    first, second = group.completions
+    assert first.token_ids == second.token_ids
+    model, ids = load_tiny_model(), list(group.prompt.token_ids)
+    for token in first.token_ids:
+        assert token == model(torch.tensor([ids])).logits[0, -1].argmax().item()
+        ids.append(token)
+    assert mean_difference(model, [group]) < 1e-5
 
 
 def test_a_sample_does_not_depend_on_who_else_is_in_the_batch(engine):

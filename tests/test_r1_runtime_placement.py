@@ -47,6 +47,16 @@ def test_a_single_gpu_is_shared_unless_told_otherwise():
     assert wants(plan(1, "rollout.placement=disaggregated")) == [{"CPU": 1, "GPU": 1}] * 2
 
 
+@pytest.mark.parametrize("num_gpus", [0, 1, 8])
+def test_without_a_learner_only_the_engines_are_placed(num_gpus):
+    for how in ([], ["rollout.placement=colocated"]):
+        planned = plan_placement(tiny_config("rollout.num_workers=2", *how), num_gpus, has_learner=False)
+        assert wants(planned) == [{"CPU": 1, "GPU": 1} if num_gpus else {"CPU": 1}] * 2
+        assert asks(planned.rollout) == (1, int(num_gpus > 0), 2, (0, 1))
+        assert planned.learner.count == 0
+        assert not planned.rollout.colocated
+
+
 def test_colocated_ranks_stand_beside_their_engine():
     four = ["rollout.num_workers=2", "rollout.tensor_parallel_size=2", "learner.num_ranks=4", "rollout.placement=colocated"]
     planned = plan(8, *four)

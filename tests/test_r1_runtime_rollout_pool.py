@@ -174,6 +174,25 @@ def test_a_worker_that_cannot_start_at_all_ends_the_run_at_once(make_pool, engin
         make_pool(2)
 
 
+@pytest.mark.parametrize("fault", [dies, not_a_number, raises])
+def test_without_a_learner_a_worker_that_fails_is_replaced_and_keeps_the_models_own_weights(make_pool, engines, fault):
+    pool, faults = make_pool(2, has_learner=False)
+    engines.spoil = lambda engine, group: fault(engine, group) if engine.number == 1 else group
+    assert texts(sample(pool, batch_of(9))) == expected(9)
+    assert faults.counts() == {"faults/rollout_worker": 1.0}
+    assert len(engines.made) == 3
+    assert not any(call.endswith("weights") for engine in engines.made for call in engine.calls)
+
+
+def test_without_a_learner_a_replacement_that_does_not_start_is_tried_as_often_as_any_other(make_pool, engines):
+    pool, faults = make_pool(1, has_learner=False)
+    engines.spoil = dies
+    engines.on_start = lambda engine: (_ for _ in ()).throw(RunError("no room for the key-value cache"))
+    with pytest.raises(RunError, match=f"failed {MAX_FAILURES_IN_A_ROW + 1} times in a row.*no room for the key-value cache"):
+        sample(pool, batch_of(2))
+    assert len(faults.faults) == 1 + MAX_FAILURES_IN_A_ROW
+
+
 def test_what_was_dropped_does_not_come_back(make_pool, engines):
     pool, faults = make_pool(2)
     pool.submit(batch_of(6))

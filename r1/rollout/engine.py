@@ -21,6 +21,7 @@ class EngineOptions:
     max_prompt_tokens: int
     max_completion_tokens: int
     temperature: float
+    """0.0 takes the likeliest token each time, which only an evaluation asks for; log-probabilities are those at 1.0 then."""
     max_num_seqs: int
     tensor_parallel_size: int = 1
     """Processes that share the weights, a GPU each."""

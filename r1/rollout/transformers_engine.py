@@ -73,8 +73,11 @@ class TransformersEngine(WholeGroups):
         inputs = torch.tensor([prompt.token_ids] * len(seeds), device=self._device)
         for _ in range(self._options.max_completion_tokens):
             logits = self._model(input_ids=inputs, past_key_values=cache, use_cache=True).logits[:, -1].float()
-            distribution = torch.log_softmax(logits / self._options.temperature, dim=-1)
-            chosen = [int(torch.multinomial(row.exp(), 1, generator=g)) for row, g in zip(distribution, generators, strict=True)]
+            distribution = torch.log_softmax(logits / (self._options.temperature or 1.0), dim=-1)
+            chosen = [
+                int(torch.multinomial(row.exp(), 1, generator=generator) if self._options.temperature else row.argmax())
+                for row, generator in zip(distribution, generators, strict=True)
+            ]
             for i, token in enumerate(chosen):
                 if not stopped[i]:
                     tokens[i].append(token)

@@ -73,11 +73,14 @@ class Placement:
         return wanted
 
 
-def plan_placement(config: RunConfig, num_gpus: float) -> Placement:
-    """Which bundles the run needs on a cluster with so many GPUs; without any it runs on CPUs."""
-    rollout, num_ranks = config.rollout, config.learner.num_ranks
+def plan_placement(config: RunConfig, num_gpus: float, *, has_learner: bool = True) -> Placement:
+    """Which bundles the run needs on a cluster with so many GPUs; without any it runs on CPUs.
+
+    has_learner: False where nothing is learnt; the engines then share their devices with nobody.
+    """
+    rollout, num_ranks = config.rollout, config.learner.num_ranks if has_learner else 0
     num_workers, tensor_parallel_size = rollout.num_workers, rollout.tensor_parallel_size
-    colocated = rollout.placement == "colocated" or (rollout.placement is None and num_gpus == 1)
+    colocated = has_learner and (rollout.placement == "colocated" or (rollout.placement is None and num_gpus == 1))
     if colocated and rollout.max_staleness:
         why = "" if rollout.placement else ", the default on a cluster with one GPU"
         raise UserError(
@@ -148,21 +151,22 @@ def shortage(placement: Placement, nodes: Sequence[Mapping[str, float]]) -> str 
 
 
 @contextmanager
-def placed(config: RunConfig, say: Callable[[str], None]) -> Iterator[Placement]:
+def placed(config: RunConfig, say: Callable[[str], None], *, has_learner: bool = True) -> Iterator[Placement]:
     """Reserve what the run needs, and give it back.
 
     Raises `UserError` at once for what this cluster never has, and after `deadline_s` for what others do not give back.
-    say: gets a line on what is reserved, and on what is waited for.
+    say: gets a line on what is reserved, and on what is waited for. has_learner: as for `plan_placement`.
     """
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    placement = plan_placement(config, sum(node.get("GPU", 0.0) for node in nodes))
+    placement = plan_placement(config, sum(node.get("GPU", 0.0) for node in nodes), has_learner=has_learner)
     missing = shortage(placement, nodes)
     if missing:
         raise UserError(f"the Ray cluster has {missing}; {_remedy(placement)}")
     wanted = {kind: placement.wanted(kind).total() for kind in KINDS}
     has = {kind: sum(node.get(kind, 0.0) for node in nodes) for kind in KINDS}
     takes = ", ".join(f"{wanted[kind]:g} of {has[kind]:g} {kind}" for kind in KINDS if wanted[kind])
-    say(f"Ray: {takes}; rollout and learner {'take turns' if placement.rollout.colocated else 'have devices of their own'}")
+    beside = f"; rollout and learner {'take turns' if placement.rollout.colocated else 'have devices of their own'}"
+    say(f"Ray: {takes}{beside if has_learner else ''}")
     group = placement_group([dict(bundle.wants) for bundle in placement.bundles], strategy="PACK")
     try:
         _wait_for(group, placement, config.deadline_s, say)
@@ -219,6 +223,8 @@ def _visible_devices() -> str:
 
 
 def _remedy(placement: Placement) -> str:
+    if not placement.learner.count:
+        return "start Ray with more, or lower rollout.num_workers or rollout.tensor_parallel_size"
     remedy = "start Ray with more, or lower rollout.num_workers, rollout.tensor_parallel_size or learner.num_ranks"
     num_gpus = placement.wanted("GPU").total()
     return f"{remedy}; rollout.placement=colocated shares the GPUs" if num_gpus and not placement.rollout.colocated else remedy

@@ -128,6 +128,11 @@ class RayScorer(Scorer):
     def forget(self) -> None:
         self._waiting.clear()
 
+    def close(self) -> None:
+        """End the worker and its children, for an evaluation that goes on with another task; a run's end with Ray's."""
+        self.forget()
+        kill(self._worker)
+
     def _restart(self, error: WorkerLost) -> None:
         """Another worker in place of one that is lost; it gets the groups that have no scores yet."""
         self._num_restarts += 1

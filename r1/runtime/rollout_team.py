@@ -56,6 +56,8 @@ class RolloutTeam:
         self._spawn = rollout_actor(config, resources)
         self._on_up, self._on_lost = on_up, on_lost
         self._manifest: WeightManifest | None = None
+        """None until the first weight sync, and for ever where nobody learns: the engines keep the model's own weights."""
+        self._have_been_up: set[str] = set()
         self._calls: dict[str, _Call] = {}
         self._caller_of: dict[Any, str] = {}
         self._looked_at_s = time.monotonic()
@@ -121,7 +123,7 @@ class RolloutTeam:
 
     def replace(self, name: str, error: RunError | UserError) -> None:
         """Kill a worker and start another in its place; while the engines sleep, with the next weights."""
-        if self._manifest is None:
+        if name not in self._have_been_up:
             raise error  # at the start: another one would fail in the same way
         is_lost = isinstance(error, WorkerLost)
         self._num_failures[name, is_lost] += 1
@@ -224,6 +226,7 @@ class RolloutTeam:
         """A worker is up: bring it to the current version and let it work."""
         pid, host, devices = place
         self.workers[name] = replace(self.workers[name], pid=pid, host=host, devices=devices)
+        self._have_been_up.add(name)
         self._behind.add(name)
         self._catch_up(name)
 

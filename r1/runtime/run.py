@@ -57,7 +57,7 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
         removed_if_empty(run_dir),
         contextlib.ExitStack() as cleanup,
         connected(num_cpus),
-        _interruptible(),
+        interruptible(),
         placed(config, lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True)) as placement,
     ):
         start = time.perf_counter()
@@ -195,7 +195,7 @@ def _say_problems(console: Console, config: RunConfig, prepared: Prepared) -> No
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
     """Let SIGTERM end the run as Ctrl-C does, with everything cleaned up."""
 
     def interrupt(signum: int, frame: FrameType | None) -> None:

@@ -1,0 +1,181 @@
+"""Bad input to `python -m launch.evaluate`: one clear line, exit code 2, nothing started, nothing written."""
+
+import json
+
+import pytest
+from tiny import MODEL, ROOT, tiny_config
+
+import launch.evaluate
+from r1.checkpoint import begin_checkpoint, finish_checkpoint
+from r1.errors import UserError
+from r1.evaluation.model import find_model
+from r1.evaluation.problems import chunks_of, load_prompts
+from r1.evaluation.settings import engine_config, load_settings, new_settings, save_settings
+from r1.types import Progress
+
+
+@pytest.fixture
+def evaluate(tmp_path, monkeypatch, capsys):
+    """Run main() with arguments from the repository's folder; returns (exit code, stderr)."""
+    import r1.runtime.evaluation_sampling
+
+    def refuse_to_start(*arguments, **options):
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(r1.runtime.evaluation_sampling, "connected", refuse_to_start)
+    monkeypatch.chdir(ROOT)
+    runs_before = set((ROOT / "runs").glob("*"))
+
+    def call(*arguments):
+        code = launch.evaluate.main(list(map(str, arguments)))
+        assert set((ROOT / "runs").glob("*")) == runs_before
+        return code, capsys.readouterr().err
+
+    return call
+
+
+TINY = ["launch/models/tiny_base", "--tasks", "arithmetic", "--template", "plain"]
+FITS = ["--max-prompt-tokens", "16", "--max-completion-tokens", "64"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ([], ["no model or no tasks given"]),
+        (["launch/models/tiny_base"], ["no model or no tasks given"]),
+        (["nowhere/at/all", "--tasks", "arithmetic"], ["'MODEL'", "is not a folder"]),
+        ([*TINY, *FITS, "--tasks", "arithmetics"], ["'--tasks'", "did you mean 'arithmetic'?"]),
+        ([*TINY, *FITS, "--tasks", "arithmetic=x.jsonl"], ["generates its problems"]),
+        ([*TINY, *FITS, "--tasks", "gsm8k=none.jsonl"], ["no file 'none.jsonl'"]),
+        ([*TINY, *FITS, "--tasks", "arithmetic,arithmetic"], ["'--tasks'", "'arithmetic' is named twice"]),
+        ([*TINY, *FITS, "--tasks", "gsm8k="], ["'--tasks'", "must look like"]),
+        ([*TINY, *FITS, "-k", "0"], ["'--num-samples'", "greater than or equal to 1", "got 0"]),
+        ([*TINY, *FITS, "--greedy", "-k", "4"], ["'--greedy'", "-k must be 1, got 4", "pass -k 1"]),
+        ([*TINY, *FITS, "--greedy", "--temperature", "0.5"], ["'--greedy' and '--temperature' exclude each other"]),
+        ([*TINY, *FITS, "--temperature", "0"], ["'--temperature'", "above 0", "--greedy"]),
+        ([*TINY, *FITS, "--temperature", "nan"], ["'--temperature'", "finite"]),
+        ([*TINY, *FITS, "--budgets", "32,x"], ["'--budgets'", "numbers of tokens", "'32,x'"]),
+        ([*TINY, *FITS, "--budgets", "32,65"], ["'--budgets'", "65 is more than the 64 tokens"]),
+        ([*TINY, *FITS, "--template", "zzz"], ["'--template'", "no template 'zzz'"]),
+        ([*TINY, *FITS, "--template", "r1_zero"], ["'--template'", "cannot encode the prompts"]),
+        ([*TINY, *FITS, "--checkpoint", "best"], ["'--checkpoint'", "is no run folder"]),
+        (TINY, ["--max-prompt-tokens + --max-completion-tokens must fit", "lower --max-prompt-tokens below 256"]),
+        ([*TINY, "--max-prompt-tokens", "3", "--max-completion-tokens", "8"], ["'--max-prompt-tokens'", "longer than 3 tokens"]),
+        ([*TINY, *FITS, "--out", "launch"], ["'--out'", "exists already", "--resume"]),
+        (["--resume", "launch"], ["'--resume'", "is not the folder of an evaluation"]),
+        (["--resume", "launch", "-k", "2"], ["'--resume'", "leave --num-samples out"]),
+        (["launch/models/tiny_base", "--resume", "launch"], ["'--resume'", "leave MODEL out"]),
+    ],
+)
+def test_bad_input(evaluate, arguments, parts):
+    code, error = evaluate(*arguments)
+    assert code == 2, error
+    assert error.startswith("error: ")
+    assert len(error.strip().splitlines()) == 1, error
+    assert all(part in error for part in parts), error
+
+
+def settings_of(**given):
+    return new_settings(str(MODEL), {"tasks": [{"name": "arithmetic"}], "template": "plain", "max_prompt_tokens": 16, **given}, None)
+
+
+def test_settings_are_kept_as_they_are(tmp_path):
+    settings = settings_of(num_samples=4, budgets=[16, 64], temperature=0.7)
+    save_settings(settings, tmp_path)
+    assert load_settings(tmp_path) == settings
+    (tmp_path / "evaluation.json").write_text(json.dumps({"model": "x"}))
+    with pytest.raises(UserError, match=r"option '--resume': .* is damaged or of another r1 \(tasks: "):
+        load_settings(tmp_path)
+
+
+def test_an_engine_may_be_greedy_though_no_run_may():
+    config = engine_config(settings_of(temperature=0.0, max_num_seqs=7))
+    assert (config.rollout.temperature, config.rollout.max_num_seqs) == (0.0, 7)
+
+
+def test_the_curve_is_taken_at_powers_of_two_unless_told_otherwise():
+    assert settings_of(max_completion_tokens=100).token_budgets == [16, 32, 64, 100]
+    assert settings_of(max_completion_tokens=64).token_budgets == [16, 32, 64]
+    assert settings_of(max_completion_tokens=100, budgets=[50]).token_budgets == [50]
+
+
+def make_run(folder, **accuracy_of_step):
+    """A run folder with a checkpoint at each step, as far as an evaluation looks at it."""
+    config = tiny_config("rollout.temperature=0.6", "rollout.dtype=bfloat16")
+    folder.mkdir()
+    (folder / "config.json").write_text(config.model_dump_json())
+    lines = []
+    for name, accuracy in accuracy_of_step.items():
+        step = int(name.removeprefix("step"))
+        partial = begin_checkpoint(folder, step)
+        (partial / "learner").mkdir()
+        (partial / "learner/.metadata").touch()
+        finish_checkpoint(partial, Progress(step=step), config)
+        lines.append(json.dumps({"kind": "heldout", "step": step, "metrics": {"accuracy": accuracy}}))
+    (folder / "metrics.jsonl").write_text("".join(line + "\n" for line in lines))
+    return folder
+
+
+def test_of_a_run_one_checkpoint_is_evaluated_with_the_runs_own_options(tmp_path):
+    run = make_run(tmp_path / "run", step5=0.5, step10=0.9, step15=0.9, step20=0.7)
+    for wanted, step in ((None, 20), ("latest", 20), ("best", 10), ("step-000005", 5)):
+        path, config = find_model(str(run), wanted)
+        assert path == str(run / f"checkpoints/step-{step:06d}/hf")
+    settings = new_settings(path, {"tasks": [{"name": "arithmetic"}], "max_prompt_tokens": 8}, config)
+    assert (settings.temperature, settings.dtype, settings.template) == (0.6, "bfloat16", "plain")
+    assert (settings.max_prompt_tokens, settings.max_completion_tokens) == (8, 96)
+    with pytest.raises(UserError, match="no 'step-000006' in .*; choose one of latest, best, step-000005, step-000010"):
+        find_model(str(run), "step-000006")
+    with pytest.raises(UserError, match="is a run without a complete checkpoint"):
+        find_model(str(make_run(tmp_path / "empty")))
+
+
+def write_problems(path, numbers):
+    rows = [{"question": f"{n}+1=", "answer": f"#### {n + 1}"} for n in numbers]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def load(**given):
+    from transformers import AutoTokenizer
+
+    return load_prompts(settings_of(**given), AutoTokenizer.from_pretrained(MODEL))
+
+
+def test_all_of_a_file_is_evaluated_in_the_same_order_whatever_the_seed(tmp_path):
+    gsm8k = [{"name": "gsm8k", "path": write_problems(tmp_path / "p.jsonl", range(60))}]
+    [first], [again] = load(tasks=gsm8k), load(tasks=gsm8k, seed=1)
+    assert first == again
+    assert sorted(prompt.problem.reference["answer"] for prompt in first.prompts) == sorted(str(n + 1) for n in range(60))
+    assert [prompt.group_id for prompt in first.prompts] == list(range(60))
+    [some] = load(tasks=gsm8k, num_problems=7)
+    assert some.prompts == first.prompts[:7]
+    [train] = load(tasks=gsm8k, split="train")
+    assert 50 < len(train.prompts) < 60  # of a lone file a share is held out
+
+
+def test_what_is_too_long_is_counted_and_the_places_have_no_gaps(tmp_path):
+    gsm8k = [{"name": "gsm8k", "path": write_problems(tmp_path / "p.jsonl", [1, 22, 333, 4444])}]
+    [some] = load(tasks=gsm8k, max_prompt_tokens=5)  # "22+1=" has 5
+    assert (len(some.prompts), some.num_too_long) == (2, 2)
+    assert [prompt.group_id for prompt in some.prompts] == [0, 1]
+
+
+def test_the_format_is_measured_where_the_task_does_not_reward_it():
+    [arithmetic] = load()
+    assert arithmetic.task.rewards == {"accuracy": 1.0, "reasoning_format": 0.1}
+    assert arithmetic.format_gates_accuracy
+
+
+def test_chunks_are_numbered_over_all_tasks(tmp_path):
+    tasks = [{"name": "gsm8k", "path": write_problems(tmp_path / "p.jsonl", range(10))}, {"name": "arithmetic"}]
+    # 2 x 4 x 2 = 16 completions a chunk, 3 each: 5 problems
+    given = {"tasks": tasks, "num_problems": 7, "num_samples": 3, "max_num_seqs": 4, "num_workers": 2}
+    chunks = list(chunks_of(settings_of(**given), load(**given)))
+    assert [(chunk.number, chunk.task.task.name, len(chunk.prompts)) for chunk in chunks] == [
+        (1, "gsm8k", 5), (2, "gsm8k", 2), (3, "arithmetic", 5), (4, "arithmetic", 2)
+    ]
+    assert [prompt.group_id for prompt in chunks[3].prompts] == [5, 6]
+    # A problem with more samples than a chunk would have is a chunk of its own.
+    given["num_samples"] = 20
+    assert len(list(chunks_of(settings_of(**given), load(**given)))) == 14
