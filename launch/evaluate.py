@@ -18,6 +18,7 @@ OPTION_OF = {
     "rollout.num_workers": "--num-workers",
     "rollout.engine": "--engine",
     "task.template": "--template",
+    "task.name": "--tasks",
     "task.path": "--tasks NAME=PATH",
     "task.heldout_path": "--tasks NAME=PATH",
     "model.path": "MODEL",
@@ -90,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--split", choices=("heldout", "train"), help="train: how hard the training problems are (default: heldout)")
     add("--checkpoint", metavar="NAME", help="of a run: latest, best, or step-000020 (default: latest)")
     add("--template", help="how a problem becomes a prompt (default: the run's, else chat where the model has one, else r1_zero)")
+    add("--examples", metavar="PATH", help="problems that few_shot shows (default: the task's own training set)")
+    add("--question-field", metavar="NAME", help="the row's field with the question (default: the run's, else as published)")
+    add("--answer-field", metavar="NAME", help="the same for the gold answer")
     add("--greedy", action="store_true", default=None, help="the likeliest token each time; -k must be 1")
     add("--temperature", type=float, metavar="T", help="(default: the run's, else 1.0)")
     add("--max-completion-tokens", type=int, metavar="N", help="(default: the run's, else 1024)")
@@ -102,7 +106,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--num-workers", type=int, metavar="N", help="rollout workers, an engine each (default: 1)")
     add("--tensor-parallel-size", type=int, metavar="N", help="GPUs of one engine (default: the run's, else 1)")
     add("--max-num-seqs", type=int, metavar="N", help="completions that an engine decodes at once (default: the run's, else 256)")
-    add("--kv-cache-gib", type=float, metavar="X", help="CPU memory for the key-value cache (default: the run's, else 1)")
     add("--num-threads", type=int, metavar="N", help="of an engine on a CPU (default: the run's, else 2)")
     add("--deadline-s", type=float, metavar="S", help="longest time in which an engine finishes nothing (default: 1800)")
     add("--out", metavar="DIR", help="(default: runs/evaluate-NAME-DATE)")

@@ -101,7 +101,7 @@ def test_the_curve_is_taken_at_powers_of_two_unless_told_otherwise():
 
 def make_run(folder, **accuracy_of_step):
     """A run folder with a checkpoint at each step, as far as an evaluation looks at it."""
-    config = tiny_config("rollout.temperature=0.6", "rollout.dtype=bfloat16")
+    config = tiny_config("rollout.temperature=0.6", "dtype=bfloat16")
     folder.mkdir()
     (folder / "config.json").write_text(config.model_dump_json())
     lines = []
@@ -146,7 +146,7 @@ def test_all_of_a_file_is_evaluated_in_the_same_order_whatever_the_seed(tmp_path
     gsm8k = [{"name": "gsm8k", "path": write_problems(tmp_path / "p.jsonl", range(60))}]
     [first], [again] = load(tasks=gsm8k), load(tasks=gsm8k, seed=1)
     assert first == again
-    assert sorted(prompt.problem.reference["answer"] for prompt in first.prompts) == sorted(str(n + 1) for n in range(60))
+    assert [prompt.problem.reference["answer"] for prompt in first.prompts] == [str(n + 1) for n in range(60)]
     assert [prompt.group_id for prompt in first.prompts] == list(range(60))
     [some] = load(tasks=gsm8k, num_problems=7)
     assert some.prompts == first.prompts[:7]
@@ -179,3 +179,22 @@ def test_chunks_are_numbered_over_all_tasks(tmp_path):
     # A problem with more samples than a chunk would have is a chunk of its own.
     given["num_samples"] = 20
     assert len(list(chunks_of(settings_of(**given), load(**given)))) == 14
+
+
+def test_few_shot_examples_come_from_a_file_of_their_own_and_are_not_evaluated(tmp_path):
+    class Characters:
+        chat_template = None
+
+        def __call__(self, texts, add_special_tokens):
+            return type("Encoded", (), {"input_ids": [[ord(character) for character in text] for text in texts]})
+
+    evaluated = write_problems(tmp_path / "test.jsonl", range(5))
+    shown = tmp_path / "train.jsonl"
+    rows = [{"question": f"{n}+1=", "answer": f"{n} and one #### {n + 1}"} for n in range(3, 60)]
+    shown.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = settings_of(tasks=[{"name": "gsm8k", "path": evaluated}], template="few_shot:1", examples=str(shown), max_prompt_tokens=99)
+    [loaded] = load_prompts(settings, Characters())
+    assert [prompt.problem.question for prompt in loaded.prompts] == ["0+1=", "1+1=", "2+1=", "4+1="]
+    assert loaded.prompts[0].text == "Question: 3+1=\nAnswer: 3 and one\n#### 4\n\nQuestion: 0+1=\nAnswer:"
+    assert loaded.task.rewards == {"math_answer": 1.0, "reasoning_format": 0.0}
+    assert not loaded.format_gates_accuracy

@@ -18,7 +18,7 @@ FILES = ("results.json", "pass_rates.json", "evaluation.json")
 def arguments(out, seed=0):
     # 2 x 8 = 16 completions a chunk, 4 of each problem: 40 problems are 10 chunks.
     given = "--tasks arithmetic --template plain -k 4 --num-problems 40 --max-prompt-tokens 16 --max-completion-tokens 64"
-    options = f"{given} --max-num-seqs 8 --kv-cache-gib 0.25 --num-threads 1 --seed {seed}"
+    options = f"{given} --max-num-seqs 8 --num-threads 1 --seed {seed}"
     return [str(MODEL), *options.split(), "--out", str(out)]
 
 

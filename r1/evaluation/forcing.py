@@ -96,6 +96,7 @@ def forced_prompts(prompts: Mapping[int, Prompt], rows: Sequence[TraceRow], budg
                 prefill=prompt.prefill + text + closing,
                 token_ids=(*prompt.token_ids, *cut, *_encode(closing, tokenizer)),
                 answer_form=prompt.answer_form,
+                stop=prompt.stop,
             )
         )
     return forced

@@ -1,26 +1,19 @@
-"""The problems of an evaluation as prompts, and the chunks in which they are sampled.
+"""The problems of an evaluation as prompts, and the chunks in which they are sampled."""
 
-How tasks are found and loaded stands in `find_task` and `load_problems`, and nowhere else.
-"""
-
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from r1.errors import UserError
-from r1.evaluation.settings import EvaluationSettings, TaskSource
-from r1.prompt_stream import make_prompt_stream
+from r1.config import TaskConfig
+from r1.evaluation.settings import EvaluationSettings
+from r1.problem_sets import load_split
+from r1.prompt_stream import make_prompt_stream, worked_examples
 from r1.prompts import get_template
 from r1.scoring_rules import FORMAT_GATE
 from r1.seeds import derive_seed
+from r1.task_options import find_task, rewarded_as_configured
 from r1.types import Prompt
-from tasks import TASKS
-from tasks.base import Problem, Split, Task
-
-ORDER_SEED = 0
-"""Problems come in the order in which their task draws them with this seed, whatever the evaluation's own: "the first 200" are
-the same ones in each evaluation."""
+from tasks.base import Loaded, Problem, Source, Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +26,8 @@ class TaskPrompts:
     """Whether its reward is gated as in training; the accuracy of an evaluation never is."""
     prompts: list[Prompt]
     """group_id: the place of the problem in the task, from 0."""
+    loaded: Loaded
+    """What became of the rows."""
     num_too_long: int
     """Problems that were left out."""
 
@@ -55,51 +50,39 @@ class Chunk:
     """Of its samples, with group_id and sample_id."""
 
 
-def find_task(name: str) -> Task:
-    """Return the task of a name; a wrong one is a `UserError`."""
-    if name in TASKS:
-        return TASKS[name]
-    close = difflib.get_close_matches(name, TASKS, n=1)
-    remedy = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(TASKS)}"
-    raise UserError(f"option '--tasks': no task {name!r}; {remedy}")
-
-
-def load_problems(task: Task, source: TaskSource, split: Split) -> list[Problem]:
-    """Return all problems of a source, in an order that does not depend on the evaluation's seed.
-
-    What is given for the held-out split is held out as a whole, and not divided once more.
-    """
-    path, heldout_path = source.path, None
-    if path is not None and split == "heldout":
-        path, heldout_path = f"no training problems beside {path}", path
-    try:
-        return list(task.load(split, ORDER_SEED, path, heldout_path))
-    except (ValueError, OSError) as error:  # what a task says of a bad file or name; a file that may not be read
-        raise UserError(f"task {source.name!r}: {error}") from error
-
-
 def load_prompts(settings: EvaluationSettings, tokenizer: Any) -> list[TaskPrompts]:
-    """Load, render and tokenise the problems of each task; a template has to be set."""
+    """Load, render and tokenise the problems of each task, in the order of their source; a template has to be set."""
     assert settings.template is not None, "the tokenizer says which one"
+    template = get_template(settings.template)
     loaded = []
-    for source in settings.tasks:
-        task = find_task(source.name)
-        problems = load_problems(task, source, settings.split)[: settings.num_problems]
+    for named in settings.tasks:
+        options = TaskConfig(name=named.name, template=settings.template)
+        task = rewarded_as_configured(find_task(named.name), options)
+        fields = {"question_field": settings.question_field, "answer_field": settings.answer_field}
+        # What is given for the held-out split is held out as a whole.
+        place = {"heldout_path": named.path} if settings.split == "heldout" else {"path": named.path}
+        found = load_split(task, settings.split, None, Source(**place, **fields))
+        examples: tuple[Problem, ...] = ()
+        if template.num_examples:
+            examples = worked_examples(
+                template, task, load_split(task, "train", None, Source(path=settings.examples, **fields)).problems
+            )
         stream = make_prompt_stream(
-            problems,
+            found.problems[: settings.num_problems],
             task,
-            get_template(settings.template),
+            template,
             tokenizer,
             max_prompt_tokens=settings.max_prompt_tokens,
             seed=settings.seed,
+            examples=examples,
         )
-        prompts = [replace(prompt, group_id=place) for place, prompt in enumerate(stream.prompts)]
         has_format = FORMAT_GATE in task.rewards
         loaded.append(
             TaskPrompts(
                 task=task if has_format else replace(task, rewards={**task.rewards, FORMAT_GATE: 0.0}),
                 format_gates_accuracy=has_format,
-                prompts=prompts,
+                prompts=[replace(prompt, group_id=number) for number, prompt in enumerate(stream.prompts)],
+                loaded=found,
                 num_too_long=stream.num_skipped,
             )
         )

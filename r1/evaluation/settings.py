@@ -41,8 +41,13 @@ class EvaluationSettings(Section):
     """k: completions of each problem."""
     num_problems: Count | None = None
     """The first so many of each task; None: all."""
+    question_field: str | None = None
+    """The field of a row that holds the question; None: where the published data have it. So is the next one."""
+    answer_field: str | None = None
     template: str | None = None
-    """A key of r1.prompts.TEMPLATES; None: chat where the tokenizer has a chat template, else r1_zero."""
+    """As task.template; None: chat where the tokenizer has a chat template, else r1_zero."""
+    examples: str | None = None
+    """Problems of which few_shot shows the first that are worked out: a file or a hub name; None: the task's own training set."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
     """0: greedy."""
     max_completion_tokens: Count = 1024
@@ -58,7 +63,6 @@ class EvaluationSettings(Section):
     num_workers: Count = 1
     tensor_parallel_size: Count = 1
     max_num_seqs: Count = 256
-    kv_cache_gib: PositiveFloat = 1.0
     num_threads: Count = 2
     deadline_s: PositiveFloat = 1800.0
     """Longest time for starting an engine, and in which it finishes no completion."""
@@ -75,9 +79,17 @@ class EvaluationSettings(Section):
         return self.budgets if self.budgets is not None else [*powers, limit]
 
 
-FROM_RUN = ("dtype", "tensor_parallel_size", "max_num_seqs", "kv_cache_gib", "num_threads", "engine")
-"""Options of a run's [rollout] that its evaluation takes over, besides how the completions are sampled."""
-SAMPLING_FROM_RUN = ("temperature", "max_completion_tokens", "max_prompt_tokens")
+FROM_RUN = ("dtype", "num_threads")
+FROM_RUNS_ROLLOUT = (
+    "tensor_parallel_size",
+    "max_num_seqs",
+    "engine",
+    "temperature",
+    "max_completion_tokens",
+    "max_prompt_tokens",
+)
+FROM_RUNS_TASK = ("question_field", "answer_field", "template")
+"""Options of a run that its evaluation takes over."""
 
 
 def new_settings(model: str, given: Mapping[str, Any], run: RunConfig | None) -> EvaluationSettings:
@@ -88,8 +100,8 @@ def new_settings(model: str, given: Mapping[str, Any], run: RunConfig | None) ->
     """
     of_run: dict[str, Any] = {}
     if run is not None:
-        of_run = {name: getattr(run.rollout, name) for name in (*SAMPLING_FROM_RUN, *FROM_RUN)}
-        of_run["template"] = run.task.template
+        for section, names in ((run, FROM_RUN), (run.rollout, FROM_RUNS_ROLLOUT), (run.task, FROM_RUNS_TASK)):
+            of_run |= {name: getattr(section, name) for name in names}
     return _checked({**of_run, **given, "model": model})
 
 
@@ -121,12 +133,14 @@ def engine_config(settings: EvaluationSettings, part: Literal["samples", "answer
     prompt, completion = settings.max_prompt_tokens, settings.max_completion_tokens
     if part == "answers":
         prompt, completion = prompt + max(settings.token_budgets) + CLOSING_TOKENS, ANSWER_TOKENS
-    names = ("dtype", "num_workers", "tensor_parallel_size", "max_num_seqs", "kv_cache_gib", "num_threads", "engine")
+    names = ("num_workers", "tensor_parallel_size", "max_num_seqs", "engine")
     tree = {
         "name": "evaluate",
         "num_steps": 1,
         "seed": settings.seed,
         "deadline_s": settings.deadline_s,
+        "dtype": settings.dtype,
+        "num_threads": settings.num_threads,
         "model": {"path": settings.model},
         "task": {"name": settings.tasks[0].name},
         "rollout": {

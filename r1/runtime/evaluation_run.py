@@ -36,7 +36,9 @@ from r1.evaluation.samples import Sample, read_problems
 from r1.evaluation.settings import EvaluationSettings, engine_config, save_settings
 from r1.preflight import load_tokenizer
 from r1.runtime.evaluation_sampling import sample_missing
+from tasks.data_set import first_rows
 
+MAX_BAD_ROWS_SHOWN = 5
 FORCED = "forced"
 """The folder in OUT whose traces are the forced answers."""
 
@@ -60,9 +62,12 @@ def run_evaluation(settings: EvaluationSettings, out: Path, *, is_resumed: bool 
         save_settings(settings, out)
     for task in tasks:
         say.line(
-            f"task {task.task.name}: {len(task.prompts)} problems, {task.num_too_long} too long; {settings.num_samples} "
-            f"completions each, of at most {settings.max_completion_tokens} tokens, template {template}"
+            f"task {task.task.name}: {len(task.prompts)} problems, {task.num_too_long} too long, {len(task.loaded.bad_rows)} bad "
+            f"rows, {task.loaded.num_duplicates} repeated; {settings.num_samples} completions each, of at most "
+            f"{settings.max_completion_tokens} tokens, template {template}"
         )
+        for bad_row in first_rows(task.loaded, MAX_BAD_ROWS_SHOWN):
+            say.line(f"bad row: {bad_row}")
     sample_missing(engine_config(settings), out, chunks, template, say)
     forced: dict[int, list[Chunk]] = {}
     if settings.force_answers:
