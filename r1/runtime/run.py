@@ -12,7 +12,7 @@ from rich.console import Console
 
 from r1.config import RunConfig
 from r1.curves import draw_curves
-from r1.evaluate import evaluate
+from r1.evaluate import evaluate, sample_statistics
 from r1.faults import FaultLog
 from r1.files import atomic_file
 from r1.loop import Observer, Trainer, train
@@ -150,7 +150,8 @@ def _observer(
         batches = heldout.batches(step, policy_version)
         metrics, groups = evaluate(batches, trainer.sampler, trainer.scorer, trainer.correctness)
         write_traces(run_dir, step, groups, template=config.task.template, split="heldout")
-        logger.log_heldout(step, metrics, policy_version)
+        statistics = sample_statistics(groups, trainer.correctness, config.scoring.deadline_s)
+        logger.log_heldout(step, {**metrics, **statistics}, policy_version)
 
     def log_step(report: StepReport) -> None:
         logger.log_step(replace(report, metrics={**report.metrics, **weights.metrics, **faults.counts()}))
