@@ -27,6 +27,16 @@ def test_the_same_seeds_give_the_same_samples_and_siblings_differ(engine):
     assert len({completion.token_ids for completion in first[0].completions}) > 1
 
 
+def test_a_text_that_stops_ends_a_completion_and_is_no_part_of_it(engine):
+    batch = prompt_batch(["12+34="], group_size=8)
+    [before] = generate(engine, batch)
+    [after] = generate(engine, replace(batch, prompts=tuple(replace(prompt, stop=("nk",)) for prompt in batch.prompts)))
+    assert any("nk" in completion.text for completion in before.completions), "some think"
+    for old, new in zip(before.completions, after.completions, strict=True):
+        assert new.text == old.text.partition("nk")[0]
+        assert new.finish_reason == ("stop" if "nk" in old.text else old.finish_reason)
+
+
 def test_at_temperature_0_it_takes_the_likeliest_token():
     greedy = TransformersEngine(engine_options(temperature=0.0, max_completion_tokens=12))
     [group] = generate(greedy, prompt_batch(["12+34="], group_size=2))

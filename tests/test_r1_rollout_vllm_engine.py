@@ -84,6 +84,19 @@ def test_finish_reasons_and_text(engine, publisher):
     assert {completion.finish_reason for completion in completions} == {"stop", "length"}
 
 
+def test_a_text_that_stops_ends_a_completion_and_is_no_part_of_it(engine):
+    [before] = sample(engine)
+    batch = prompt_batch(["12+34="], group_size=8, policy_version=engine.policy_version)
+    stopped = replace(batch, prompts=tuple(replace(prompt, stop=("k>", "nk")) for prompt in batch.prompts))
+    [after] = generate(engine, stopped)
+    assert any("nk" in completion.text for completion in before.completions), "some think"
+    for old, new in zip(before.completions, after.completions, strict=True):
+        assert new.text == old.text.partition("nk")[0]
+        assert new.token_ids == old.token_ids[: len(new.token_ids)]  # one token a character, the ones that stop included
+        if "nk" in old.text:
+            assert (new.finish_reason, len(new.token_ids)) == ("stop", len(new.text) + 2)
+
+
 def test_the_same_seeds_give_the_same_samples(engine):
     assert sample(engine) == sample(engine)
     assert sample(engine) != sample(engine, step=2)

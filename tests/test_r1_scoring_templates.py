@@ -1,11 +1,14 @@
 """What the rewards see of a sample, through the pool: both kinds of template, the context, the gate."""
 
+from dataclasses import replace
+
 import pytest
 
 from r1.config import ScoringConfig
 from r1.errors import ScoringError, UserError
 from r1.prompts import get_template, render
 from r1.scoring import RewardPool
+from r1.scoring_rules import Rewarding
 from r1.types import Completion, Prompt, RolloutGroup
 from tasks import TASKS
 from tasks.base import Problem
@@ -115,6 +118,29 @@ def test_the_gate_can_be_turned_off_and_the_parts_stay_the_same():
     assert [score.breakdown for score in scores[True]] == [score.breakdown for score in scores[False]]
     with RewardPool({"accuracy": 1.0, "reasoning_format": 0.5}, ScoringConfig(), num_children=1) as pool:
         assert [score.reward for score in pool.score(groups)[0]] == [1.0, 1.5], "no correctness named: nothing is gated"
+
+
+def test_each_task_of_a_mixture_has_its_own_rewards_and_gate():
+    by_task = {
+        "sums": Rewarding(weights={"accuracy": 1.0, "reasoning_format": 0.5}, correctness="accuracy"),
+        "boxed": Rewarding(weights={"math_answer": 2.0}, correctness="math_answer"),
+    }
+    texts = ["<answer>4</answer>", "<think>a</think><answer>4</answer>"]
+    groups = [of_task(group("r1_zero", texts), task) for task in ("sums", "boxed", "another")]
+    with RewardPool({"tag_count": 1.0}, ScoringConfig(), by_task=by_task, num_children=1) as pool:
+        sums, boxed, another = pool.score(groups)
+    assert [score.breakdown for score in sums] == [
+        {"accuracy": 1.0, "reasoning_format": 0.0},
+        {"accuracy": 1.0, "reasoning_format": 1.0},
+    ]
+    assert [score.reward for score in sums] == [0.0, 1.5]  # the gate is closed for the first
+    assert [score.breakdown for score in boxed] == [{"math_answer": 1.0}] * 2
+    assert [score.reward for score in boxed] == [2.0, 2.0]  # no format, no gate
+    assert [set(score.breakdown) for score in another] == [{"tag_count"}] * 2
+
+
+def of_task(group, task):
+    return replace(group, prompt=replace(group.prompt, task=task))
 
 
 def test_correctness_must_be_one_of_the_rewards():

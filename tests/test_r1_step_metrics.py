@@ -40,3 +40,15 @@ def test_the_spread_of_the_rewards_and_the_longest_completion():
     assert metrics["reward_std"] == 1.0
     assert metrics["completion_tokens_max"] == max(len(completion.token_ids) for completion in group.completions)
     assert metrics_of(Score(reward=1.0, breakdown={"f": 1.0}))["reward_std"] == 0.0
+
+
+def test_a_mixture_has_the_accuracy_of_each_task_by_its_own_reward():
+    sums = replace(scored_group(["a", "b"], [1.0, 0.0]), scores=tuple(Score(reward=r, breakdown={"f": r}) for r in (1.0, 0.0)))
+    words = replace(sums, scores=(Score(reward=0.5, breakdown={"g": 1.0, "f": 0.0}), Score(reward=None, breakdown={"g": None, "f": None})))
+    words = replace(words, prompt=replace(words.prompt, task="words"))
+    metrics = rollout_metrics([sums, words], {"arithmetic": "f", "words": "g"})
+    assert (metrics["accuracy/arithmetic"], metrics["accuracy/words"]) == (0.5, 1.0)
+    assert metrics["accuracy"] == (1 + 0 + 1) / 3  # over the completions that have one
+    assert metrics["reward/g"] == 1.0
+    assert metrics["reward/f"] == (1 + 0 + 0) / 3
+    assert "accuracy/arithmetic" not in rollout_metrics([sums], "f")
