@@ -19,6 +19,8 @@ OPTION_OF = {
     "rollout.engine": "--engine",
     "task.template": "--template",
     "task.name": "--tasks",
+    "task.question_field": "--question-field",
+    "task.answer_field": "--answer-field",
     "task.path": "--tasks NAME=PATH",
     "task.heldout_path": "--tasks NAME=PATH",
     "model.path": "MODEL",
@@ -72,10 +74,17 @@ def _what_to_do(given: dict[str, Any]) -> tuple[EvaluationSettings, Path, bool]:
     default = f"runs/evaluate-{Path(model).name}-{time.strftime('%Y%m%d-%H%M%S')}"
     out = Path(given.pop("out", default)).absolute()
     path, run = find_model(model, given.pop("checkpoint", None))
-    given["tasks"] = parse_tasks(given["tasks"])
+    # By absolute paths, so that it can be gone on with from another folder.
+    given["tasks"] = [{**task, "path": _absolute(task["path"])} for task in parse_tasks(given["tasks"])]
+    given |= {name: _absolute(given[name]) for name in ("template", "examples") if name in given}
     if "budgets" in given:
         given["budgets"] = parse_budgets(given["budgets"])
-    return new_settings(path, given, run), out, False
+    return new_settings(str(_absolute(path)), given, run), out, False
+
+
+def _absolute(path: str | None) -> str | None:
+    """The absolute path of a file or folder; what is none (a name on the hub, a template's name) stays as it is."""
+    return str(Path(path).absolute()) if path is not None and Path(path).exists() else path
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from r1.evaluation.majority import MATH, MathAnswers, never_the_same
+from r1.evaluation.majority import MATH, ONE_RIGHT_ANSWER, MathAnswers, never_the_same
 from r1.evaluation.metrics import flat, task_metrics
 from r1.evaluation.samples import evaluated
 from r1.protocols import Sampler, Scorer
@@ -49,7 +49,7 @@ def sample_statistics(groups: Sequence[ScoredGroup], correctness: Correctness, d
         with ExitStack() as cleanup:
             needs_grader = k > 1 and name == MATH
             same = cleanup.enter_context(MathAnswers(deadline_s)) if needs_grader else never_the_same
-            values = flat(task_metrics(problems, same))
+            values = flat(task_metrics(problems, same, one_right_answer=name in ONE_RIGHT_ANSWER))
         suffix = f"/{task}" if len(tasks) > 1 else ""
         of_several = ("pass@", "maj@") if k > 1 else ()
         statistics |= {

@@ -1,8 +1,8 @@
 """From the configuration's tasks to prompts: loaded, chosen by difficulty, rendered, and counted on the way."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,10 @@ from r1.config import RunConfig
 from r1.errors import UserError
 from r1.prompt_mix import HeldoutPrompts, PromptMix
 from r1.prompt_stream import PromptStream, make_prompt_stream, worked_examples
-from r1.prompts import get_template
+from r1.prompts import Template, get_template
 from r1.seeds import derive_seed
 from r1.task_options import TaskPart
-from tasks.base import BadRow, Loaded, Problem, Source, Split, Task
+from tasks.base import Loaded, Problem, Source, Split, Task
 
 DIFFICULTIES = ("learnable", "easy_first")
 
@@ -29,6 +29,13 @@ class PreparedSplit:
     num_examples: int
     """Worked examples that the template shows; they are not trained on."""
     num_unlearnable: int
+    source: Source
+
+    def show_command(self) -> str:
+        """What lists all of its bad rows."""
+        given = {"path": self.source.path, "heldout-path": self.source.heldout_path}
+        given |= {"question-field": self.source.question_field, "answer-field": self.source.answer_field, "split": self.split}
+        return " ".join([f"r1 tasks show {self.task} --bad", *(f"--{name} {value}" for name, value in given.items() if value)])
 
     def describe(self) -> str:
         """For people: "gsm8k, train: 7,470 problems of 7,473 rows (2 bad, 1 repeated)"."""
@@ -56,68 +63,92 @@ class ProblemSets:
     """None when evaluation is off."""
     splits: Sequence[PreparedSplit]
 
-    @property
-    def bad_rows(self) -> list[BadRow]:
-        """Of all files, each once: one file may serve both splits."""
-        return list({row.where: row for split in self.splits for row in split.loaded.bad_rows}.values())
+    def describe(self, max_bad_rows: int) -> list[str]:
+        """Lines for people: what there is of each split, and the first bad rows of each file."""
+        lines, said = [], set[str]()
+        for split in self.splits:
+            lines.append(f"task {split.describe()}")
+            bad_rows = [row for row in split.loaded.bad_rows if row.where not in said]  # one file may serve both splits
+            said |= {row.where for row in bad_rows}
+            lines += [f"bad row: {row.where}: {row.reason}" for row in bad_rows[:max_bad_rows]]
+            if len(bad_rows) > max_bad_rows:
+                lines.append(f"and {len(bad_rows) - max_bad_rows} more bad rows; all of them: {split.show_command()}")
+        return lines
 
 
 def load_problem_sets(config: RunConfig, parts: Sequence[TaskPart], tokenizer: Any) -> ProblemSets:
     """Load what the run trains and is measured on; raises `UserError` when too little is left."""
     seed, heldout_seed = config.seed, derive_seed(config.seed, "heldout")
-    splits: list[PreparedSplit] = []
-    for number, part in enumerate(parts):
-        if part.weight:
-            splits.append(_prepare(config, part, "train", seed if number == 0 else derive_seed(seed, part.task.name), tokenizer))
-        if config.evaluate.num_completions:
-            splits.append(_prepare(config, part, "heldout", heldout_seed, tokenizer))
-    train = [split for split in splits if split.split == "train"]
+    is_evaluated = config.evaluate.num_completions > 0
+    heldout = [_prepare(config, part, "heldout", heldout_seed, tokenizer) for part in parts if is_evaluated]
+    # Whatever any task holds out is trained on by none: a benchmark may be part of another task's training set.
+    heldout_ids = {problem.problem_id for split in heldout for problem in split.loaded.problems}
+    train = [
+        _prepare(config, part, "train", seed if number == 0 else derive_seed(seed, part.task.name), tokenizer, heldout_ids)
+        for number, part in enumerate(parts)
+        if part.weight
+    ]
     num_train = sum(len(split.stream.prompts) for split in train)
     if num_train < config.rollout.num_prompts:
         raise UserError(
             f"option 'task.path': {num_train} training problems are left, a step takes rollout.num_prompts="
             f"{config.rollout.num_prompts}: {'; '.join(split.describe() for split in train)}; give more, or lower it"
         )
-    heldout = [split.stream for split in splits if split.split == "heldout"]
     return ProblemSets(
         train=PromptMix(
             streams=[split.stream for split in train], weights=[part.weight for part in parts if part.weight], seed=seed
         ),
-        heldout=HeldoutPrompts(streams=heldout, num_completions=config.evaluate.num_completions, seed=heldout_seed)
+        heldout=HeldoutPrompts(
+            streams=[split.stream for split in heldout], num_completions=config.evaluate.num_completions, seed=heldout_seed
+        )
         if heldout
         else None,
-        splits=splits,
+        splits=[*train, *heldout],
     )
 
 
-def load_split(task: Task, split: Split, seed: int | None, source: Source) -> Loaded:
-    """`Task.load`, with what the user can mend as `UserError`."""
+def load_split(task: Task, split: Split, seed: int | None, source: Source, section: str = "task") -> Loaded:
+    """`Task.load`, with what the user can mend as `UserError`. section: where the source's options stand."""
     try:
         return task.load(split, seed, source)
     except (ValueError, OSError) as error:  # what a task says of a bad file or name; a file that may not be read
-        raise UserError(f"{error}" if isinstance(error, ValueError) else f"option 'task.path': {error}") from error
+        message = str(error) if isinstance(error, ValueError) else f"option 'task.path': {error}"
+        is_heldout_path = source.heldout_path is not None and repr(source.heldout_path) in message
+        option = "heldout_path" if is_heldout_path and source.heldout_path != source.path else "path"
+        raise UserError(message.replace("option 'task.path'", f"option '{section}.{option}'")) from error
 
 
-def _prepare(config: RunConfig, part: TaskPart, split: Split, seed: int, tokenizer: Any) -> PreparedSplit:
+def load_examples(template: Template, task: Task, source: Source) -> tuple[Problem, ...]:
+    """What a few-shot template shows: training problems, in the data's own order, since a prompt must not depend on a seed."""
+    if not template.num_examples:
+        return ()
+    if task.is_benchmark and source.path is None:
+        raise UserError(
+            f"option 'task.template': few_shot shows training problems, and {task.name!r} has none; choose another template"
+        )
+    return worked_examples(template, task, load_split(task, "train", None, source).problems)
+
+
+def _prepare(
+    config: RunConfig, part: TaskPart, split: Split, seed: int, tokenizer: Any, not_these: Collection[str] = ()
+) -> PreparedSplit:
+    """not_these: ids of problems that another task holds out."""
     task, template = part.task, get_template(config.task.template)
-    loaded = load_split(task, split, seed, part.source)
-    problems = loaded.problems
-    examples: tuple[Problem, ...] = ()
-    if template.num_examples:
-        # The same ones for both splits, in the data's own order: a prompt's text must not depend on the seed.
-        shown_from = loaded if split == "heldout" and not part.weight else load_split(task, "train", None, part.source)
-        examples = worked_examples(template, task, shown_from.problems)
-    rates: Mapping[str, float] | None = None
+    loaded = load_split(task, split, seed, part.source, part.section)
+    problems = tuple(one for one in loaded.problems if one.problem_id not in not_these)
+    loaded = replace(loaded, num_overlapping=loaded.num_overlapping + len(loaded.problems) - len(problems))
+    examples = load_examples(template, task, part.source)
     num_before = len(problems)
+    rates: Mapping[str, float] | None = None
     if split == "train" and config.task.difficulty:
-        kind, rates = _read_difficulty(config.task.difficulty, task.name)
-        problems = tuple(one for one in problems if rates.get(one.problem_id) not in (0.0, 1.0))
+        kind, measured = _read_difficulty(config.task.difficulty, task.name, problems)
+        problems = tuple(one for one in problems if measured.get(one.problem_id) not in (0.0, 1.0))
+        rates = measured if kind == "easy_first" else None
         if not problems:
             raise UserError(
                 f"option 'task.difficulty': all {num_before} problems of {task.name!r} are always or never solved; "
                 "measure more samples of each (-k), or leave it out"
             )
-        rates = rates if kind == "easy_first" else None
     stream = make_prompt_stream(
         problems,
         task,
@@ -135,10 +166,11 @@ def _prepare(config: RunConfig, part: TaskPart, split: Split, seed: int, tokeniz
         stream=stream,
         num_examples=len({one.problem_id for one in examples} & {one.problem_id for one in problems}),
         num_unlearnable=num_before - len(problems),
+        source=part.source,
     )
 
 
-def _read_difficulty(option: str, task: str) -> tuple[str, Mapping[str, float]]:
+def _read_difficulty(option: str, task: str, problems: Sequence[Problem]) -> tuple[str, Mapping[str, float]]:
     """Return the kind and problem_id -> pass rate, from a file of {task: {problem_id: [num_correct, num_judged]}}."""
     kind, _, name = option.partition(":")
     if kind not in DIFFICULTIES or not name:
@@ -147,9 +179,21 @@ def _read_difficulty(option: str, task: str) -> tuple[str, Mapping[str, float]]:
             "python -m launch.evaluate MODEL --tasks TASK --split train -k 8"
         )
     try:
-        measured = json.loads(Path(name).read_text(encoding="utf-8")).get(task, {})
-        return kind, {problem_id: correct / judged for problem_id, (correct, judged) in measured.items() if judged}
+        by_task = json.loads(Path(name).read_text(encoding="utf-8"))
+        # By the question alone: rates of `math` serve `math:3-5`.
+        measured = {
+            problem_id: correct / judged
+            for rates in by_task.values()
+            for problem_id, (correct, judged) in rates.items()
+            if judged
+        }
     except OSError as error:
         raise UserError(f"option 'task.difficulty': {name!r}: {error.strerror}; give a pass_rates.json") from error
     except (ValueError, TypeError, AttributeError) as error:  # no JSON; other JSON than is written there
         raise UserError(f"option 'task.difficulty': {name!r} is no pass_rates.json ({error})") from error
+    if not any(problem.problem_id in measured for problem in problems):
+        raise UserError(
+            f"option 'task.difficulty': {name!r} has measured none of the {len(problems)} training problems of {task!r}; measure "
+            "them with python -m launch.evaluate MODEL --tasks TASK --split train -k 8"
+        )
+    return kind, measured

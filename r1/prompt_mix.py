@@ -37,11 +37,6 @@ class PromptMix:
         chosen = [self._drawn(index) for index in range(first, first + num_prompts)]
         return _batch(chosen, progress.step + 1, progress.policy_version, group_size, self.seed)
 
-    @property
-    def num_problems(self) -> int:
-        """Distinct training problems of all tasks."""
-        return sum(len(stream.prompts) for stream in self.streams)
-
     def _drawn(self, index: int) -> Prompt:
         cycle, turn = divmod(index, len(self._turns))
         task = self._turns[turn]

@@ -71,13 +71,7 @@ def make_prompt_stream(
         raise UserError(f"option 'task.path': the task {task.name!r} has no problems there")
     render_chat = chat_renderer(tokenizer)
     texts = [render(template, task, problem, render_chat, examples) for problem in problems]
-    # A chat template has written its own special tokens; a base model gets those that its tokenizer adds.
-    try:
-        encoded = tokenizer(texts, add_special_tokens=not template.is_chat).input_ids
-    except Exception as error:  # tokenizers raises bare Exceptions, for a character that it has no token for, say
-        raise UserError(
-            f"option 'task.template': the model's tokenizer cannot encode the prompts ({error}); the first is {texts[0][:60]!r}"
-        ) from error
+    encoded = encode(texts, template, tokenizer)
     prompts = [
         Prompt(
             group_id=0,
@@ -99,6 +93,18 @@ def make_prompt_stream(
             f"the shortest has {shortest}; raise it to at least {shortest}"
         )
     return PromptStream(prompts=prompts, num_skipped=len(problems) - len(prompts), seed=seed)
+
+
+def encode(texts: Sequence[str], template: Template, tokenizer: Any) -> list[list[int]]:
+    """Tokenise prompts; raises `UserError` for characters that the tokenizer does not have."""
+    try:
+        # A chat template has written its own special tokens; a base model gets those that its tokenizer adds.
+        encoded: list[list[int]] = tokenizer(list(texts), add_special_tokens=not template.is_chat).input_ids
+        return encoded
+    except Exception as error:  # tokenizers raises bare Exceptions
+        raise UserError(
+            f"option 'task.template': the model's tokenizer cannot encode the prompts ({error}); the first is {texts[0][:60]!r}"
+        ) from error
 
 
 def chat_renderer(tokenizer: Any) -> Callable[[list[dict[str, str]]], str] | None:

@@ -38,6 +38,11 @@ class Template:
     stop: tuple[str, ...] = ()
     """What ends a completion besides the end of sequence: a base model would go on with a question of its own."""
 
+    @property
+    def asks_for_thinking(self) -> bool:
+        """Whether the model is told of the tags that `reasoning_format` wants; where it is not, that reward is always 0."""
+        return "<think>" in self.text or "<think>" in self.prefill
+
 
 # The structure of R1-Zero's (arXiv 2501.12948, table 1): a conversation, what goes into which tags, nothing begun for the
 # assistant. The wording is ours; for the paper's own, see docs/tasks.md.
@@ -111,7 +116,10 @@ def get_template(name: str) -> Template:
 
 
 def _read_template(path: Path) -> Template:
-    """A .txt file is the text; a .toml file has `text`, and any of prefill, chat, answer_form and stop."""
+    """A .txt file is the text; a .toml file has `text`, and any of prefill, chat, answer_form and stop.
+
+    Without an answer_form it is tags where the text names <answer>, else box where it names \\boxed.
+    """
     where = f"option 'task.template': {str(path)!r}"
     try:
         text = path.read_text(encoding="utf-8")
@@ -133,9 +141,14 @@ def _read_template(path: Path) -> Template:
         text=fields["text"],
         prefill=fields.get("prefill", ""),
         is_chat=fields.get("chat", False),
-        answer_form=fields.get("answer_form", "any"),
+        answer_form=fields.get("answer_form") or _form_of(fields["text"]),
         stop=tuple(fields.get("stop", ())),
     )
+
+
+def _form_of(text: str) -> AnswerForm:
+    """Where a text that does not say so asks for the answer."""
+    return "tags" if "<answer>" in text else "box" if "\\boxed" in text else "any"
 
 
 def render(

@@ -22,6 +22,8 @@ class TaskPart:
     weight: float
     """0: evaluated and not trained on."""
     source: Source
+    section: str = "task"
+    """Where its options stand: "task", or "task.mix.NAME"."""
 
 
 def task_parts(options: TaskConfig) -> list[TaskPart]:
@@ -46,6 +48,7 @@ def task_parts(options: TaskConfig) -> list[TaskPart]:
             source=Source(path=other.path, heldout_path=other.heldout_path)
             if other.weight
             else Source(heldout_path=other.heldout_path or other.path),  # what is only evaluated is evaluated whole
+            section=f"task.mix.{name}",
         )
         for name, other in options.mix.items()
     ]
@@ -64,16 +67,18 @@ def find_task(name: str) -> Task:
 def rewarded_as_configured(task: Task, options: TaskConfig) -> Task:
     """Return the task with the rewards that the configuration sets, checked, and the one of them that is its correctness.
 
-    A task's own rewards lose `reasoning_format` under a template that does not ask for its tags: by its 0.0 the format gate
-    would close for every completion.
+    A task's own rewards lose `reasoning_format` under a template that does not name <think>: by its 0.0 the format gate would
+    close for every completion.
 
     >>> options = TaskConfig(name="gsm8k", rewards={"math_answer": 1.0, "tag_count": 0.2})
     >>> rewarded_as_configured(TASKS["gsm8k"], options).rewards
     {'math_answer': 1.0, 'tag_count': 0.2}
     >>> rewarded_as_configured(TASKS["gsm8k"], TaskConfig(name="gsm8k", template="boxed_chat")).rewards
     {'math_answer': 1.0}
+    >>> list(rewarded_as_configured(TASKS["gsm8k"], TaskConfig(name="gsm8k", template="r1_zero")).rewards)
+    ['math_answer', 'reasoning_format']
     """
-    if options.rewards is None and get_template(options.template).answer_form not in ("tags", "any"):
+    if options.rewards is None and not get_template(options.template).asks_for_thinking:
         return replace(task, rewards={name: weight for name, weight in task.rewards.items() if name != FORMAT_GATE})
     rewards = options.rewards or task.rewards
     for name in rewards:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from rewards.blocks import final_block
+from rewards.blocks import answer_block
 
 # Bounded, since int() takes time quadratic in the length of what a policy may write; [0-9], since \d also matches
 # the digits of other scripts.
@@ -13,6 +13,8 @@ _INTEGER = re.compile(r"-?[0-9]{1,30}")
 
 def accuracy(completion: str, reference: Mapping[str, Any]) -> float | None:
     """Return 1.0 when the completion ends in its only <answer> block and that holds the gold integer, else 0.0.
+
+    A reference with an `answer_form` of box, hash or line has it looked for there instead.
 
     Whether there is any thinking before the answer is for `reasoning_format` to judge; but a <think> that is opened
     and not closed has no answer behind it. Two answers are no answer, wherever they stand: a policy must not be paid
@@ -26,5 +28,5 @@ def accuracy(completion: str, reference: Mapping[str, Any]) -> float | None:
     gold = str(reference["answer"]).strip()
     if not _INTEGER.fullmatch(gold):
         return None
-    answer = (final_block(completion) or "").strip()
+    answer = (answer_block(completion, reference.get("answer_form", "any")) or "").strip()
     return float(_INTEGER.fullmatch(answer) is not None and int(answer) == int(gold))

@@ -2,6 +2,8 @@
 
 import unicodedata
 
+from rewards.math_grading.extraction import AnswerForm, final_answer
+
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 """In the order in which they belong."""
 
@@ -43,6 +45,15 @@ def final_block(completion: str) -> str | None:
     if not closed or after.strip() or is_still_thinking(before) or "<think>" in content or "</think>" in content:
         return None
     return content
+
+
+def answer_block(completion: str, form: AnswerForm) -> str | None:
+    """Return the final answer where the prompt asks for it: `final_block`, or what stands in a box or on the last line.
+
+    >>> answer_block("<answer>12</answer>", "any"), answer_block(r"So \\boxed{12}.", "box"), answer_block("12", "line")
+    ('12', '12', None)
+    """
+    return final_block(completion) if form in ("any", "tags") else final_answer(completion, form)
 
 
 def thinking(completion: str) -> str:

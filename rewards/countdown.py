@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
-from rewards.blocks import final_block
+from rewards.blocks import answer_block
 
 MAX_CHARS = 300
 MAX_DEPTH = 20
@@ -29,8 +29,9 @@ def countdown(completion: str, reference: Mapping[str, Any]) -> float | None:
     reference: {"numbers": [44, 19, 35], "target": 98}; "use_all", true where it is missing: each number exactly once,
     as often as it is listed; false: at most once. None when these are no non-negative integers and an integer target.
 
-    The completion ends in one <answer> block after the thinking. In it: the numbers, + - * / and brackets, × · ÷ − for
-    their signs, and at the end, if one likes, "= 98", which must be the target. No other sign, no unary minus, no other
+    The completion ends in one <answer> block after the thinking, or in the box or line that `answer_form` asks for. In it:
+    the numbers, + - * / and brackets, × · ÷ − for their signs, and at the end, if one likes, "= 98", which must be the
+    target. No other sign, no unary minus, no other
     number; division is exact, so 7/2*2 is 7, and by zero it is wrong.
 
     >>> countdown("<think>44+19=63</think><answer>(44 + 19) + 35 = 98</answer>", {"numbers": [44, 19, 35], "target": 98})
@@ -41,7 +42,7 @@ def countdown(completion: str, reference: Mapping[str, Any]) -> float | None:
     numbers, target, use_all = reference["numbers"], reference["target"], reference.get("use_all", True)
     if not _is_puzzle(numbers, target):
         return None
-    answer = final_block(completion)
+    answer = answer_block(completion, reference.get("answer_form", "any"))
     if answer is None or len(answer) > MAX_CHARS:
         return 0.0
     try:

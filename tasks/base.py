@@ -82,6 +82,8 @@ class Task:
     """What a template asks for, in words that fit "Then give ..."."""
     instructions: str = ""
     """What the policy must know besides the question; templates with a place for it put it in front."""
+    is_benchmark: bool = False
+    """Whether its published problems are for evaluation alone; training takes a file of one's own."""
     configure: Callable[[str], "Task"] | None = None
     """Makes the task that NAME:ARGUMENT stands for; None for tasks that take no argument. Raises ValueError."""
 

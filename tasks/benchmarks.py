@@ -30,7 +30,7 @@ def read_olympiad(row: Row, source: Source) -> Reading:
     if isinstance(answer, str) and answer.startswith("["):
         try:
             answer = literal_eval(answer)  # some copies have the list as text
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             answer = [answer]  # an interval: [1, 2)
     if isinstance(answer, Sequence) and not isinstance(answer, str):
         if len(answer) != 1:
@@ -69,7 +69,14 @@ def math_task(
 ) -> Task:
     """A task of math problems."""
     data_set = DataSet(task=name, hub=hub, splits=splits, read=read, is_large=is_large)
-    return Task(name=name, load=data_set.load, rewards=MATH_REWARDS, correctness="math_answer", **more)
+    return Task(
+        name=name,
+        load=data_set.load,
+        rewards=MATH_REWARDS,
+        correctness="math_answer",
+        is_benchmark=hub is not None and "train" not in splits,
+        **more,
+    )
 
 
 # 30 problems each of the American Invitational Mathematics Examination; whole numbers from 0 to 999 are the answers.

@@ -9,7 +9,7 @@ from typing import Any
 
 from rewards.math_answer import gold_problem
 from tasks.base import BadRow, Loaded, Problem, Source, Split, is_heldout, question_id
-from tasks.rows import Row, is_file, read_file, read_hub
+from tasks.rows import Row, is_file, read_file, read_hub, split_hub_name
 
 HELDOUT_ONE_IN = 20
 """Of the problems of a lone file, or of a published set without a test split."""
@@ -98,19 +98,12 @@ class DataSet:
             return source, path, self.splits.get("heldout", "test")
         if source.path is None and self.hub is not None and "heldout" in self.splits:
             return source, self.hub, self.splits["heldout"]
-        if source.path is not None and not is_file(source.path):
+        if source.path is not None and not is_file(source.path) and split_hub_name(source.path)[2] is None:
             return (source, source.path, self.splits["heldout"]) if "heldout" in self.splits else None
         return None
 
     def _collect(self, source: Source, place: str, hub_split: str) -> Loaded:
-        is_published = place == self.hub
-        rows = (
-            read_file(place)
-            if is_file(place)
-            else read_hub(
-                place, self.configs if is_published else (None,), hub_split, is_large=self.is_large or not is_published
-            )
-        )
+        rows = read_file(place) if is_file(place) else self._hub_rows(place, hub_split)
         problems: dict[str, Problem] = {}
         seen_at: dict[str, str] = {}
         bad_rows: list[BadRow] = []
@@ -132,6 +125,12 @@ class DataSet:
             problems=tuple(problems.values()), bad_rows=tuple(bad_rows), num_rows=num_rows, num_duplicates=num_duplicates
         )
 
+    def _hub_rows(self, place: str, hub_split: str) -> Iterator[tuple[str, Row | BadRow]]:
+        name, config, split = split_hub_name(place)
+        is_published = name == self.hub
+        configs = self.configs if is_published and config is None else (config,)
+        return read_hub(name, configs, split or hub_split, is_large=self.is_large or not is_published)
+
     def _problem(self, where: str, row: Row, source: Source) -> Problem | BadRow | None:
         try:
             reading = self.read(row, source)
@@ -139,6 +138,8 @@ class DataSet:
             return BadRow(where=where, reason=str(error))
         if reading is None:
             return None
+        if not _is_text("".join([reading.question, reading.solution, *map(str, reading.reference.values())])):
+            return BadRow(where=where, reason="it holds half of a character (a lone surrogate), which no tokenizer reads")
         problem = self.gold_problem(reading.reference)
         if problem:
             gold = str(reading.reference.get("answer"))
@@ -154,6 +155,14 @@ class DataSet:
         place = (source.heldout_path if split == "heldout" else None) or source.path or self.hub
         first = f"; the first of {len(loaded.bad_rows)} bad rows is {describe(loaded.bad_rows[0])}" if loaded.bad_rows else ""
         raise ValueError(f"option 'task.path': {place!r} holds no problem for the {split} split{first}; give a larger file")
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def describe(bad_row: BadRow) -> str:

@@ -39,7 +39,7 @@ def read_choice(row: Row, source: Source) -> Reading:
 
 def _choices(choices: Any) -> tuple[list[str], list[str]]:
     """Return labels and texts."""
-    if isinstance(choices, Mapping) and {"text", "label"} <= set(choices):
+    if isinstance(choices, Mapping) and isinstance(choices.get("text"), list) and isinstance(choices.get("label"), list):
         labels, texts = [str(label).strip() for label in choices["label"]], [str(text).strip() for text in choices["text"]]
     elif isinstance(choices, Mapping):
         labels, texts = [str(label).strip() for label in choices], [str(text).strip() for text in choices.values()]
@@ -58,10 +58,10 @@ def _choices(choices: Any) -> tuple[list[str], list[str]]:
 def _position(answer: Any, labels: list[str]) -> int | None:
     if isinstance(answer, bool):
         return None
-    if isinstance(answer, int):
-        return answer if 0 <= answer < len(labels) else None
     text = str(answer).strip()
-    return labels.index(text) if text in labels else None
+    if text in labels:  # before the position: ARC has choices that are labelled 1 to 4
+        return labels.index(text)
+    return answer if isinstance(answer, int) and 0 <= answer < len(labels) else None
 
 
 MULTIPLE_CHOICE = Task(

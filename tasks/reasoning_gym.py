@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from random import Random
+from typing import Any
 
 from tasks.base import BadRow, Loaded, Problem, Source, Split, Task, question_id, refuse_paths
 
@@ -48,27 +49,43 @@ def _generate(generator: str, split: Split) -> tuple[dict[str, Problem], list[Ba
             "option 'task.name': the package reasoning-gym is not installed; pip install reasoning-gym"
         ) from error
     try:
-        items = reasoning_gym.create_dataset(generator, size=NUM_ITEMS[split], seed=FIRST_ITEM[split])
-    except ValueError as error:
+        items = list(reasoning_gym.create_dataset(generator, size=NUM_ITEMS[split], seed=FIRST_ITEM[split]))
+    except (ValueError, AssertionError, TypeError) as error:  # no such generator; one that needs options (composite)
         raise ValueError(
-            f"option 'task.name': reasoning_gym has no generator {generator!r}; "
-            "python -c 'from reasoning_gym.factory import DATASETS; print(sorted(DATASETS))' lists them"
+            f"option 'task.name': reasoning_gym cannot generate {generator!r} ({error}); "
+            "python -c 'from reasoning_gym.factory import DATASETS; print(sorted(DATASETS))' lists its generators"
         ) from error
+    judge = reasoning_gym.get_score_answer_fn(generator)
     problems: dict[str, Problem] = {}
     bad_rows: list[BadRow] = []
     num_duplicates = 0
     for number, item in enumerate(items):
         try:
-            # Children are sent JSON; the entry is what the package's own judge wants to see.
-            entry = json.dumps({"question": item["question"], "answer": item["answer"], "metadata": item["metadata"]})
-        except TypeError as error:
-            bad_rows.append(BadRow(where=f"{generator}, item {number}", reason=f"its metadata is no JSON ({error})"))
+            entry = _entry(item)
+            if judge(str(item["answer"]), json.loads(entry)) < 1.0:
+                raise ValueError("its own answer does not get the full mark")
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+            # Metadata that is no JSON, or that the judge cannot read when it has been JSON.
+            bad_rows.append(BadRow(where=f"{generator}, item {number}", reason=f"cannot be judged in another process: {error}"))
             continue
         name = question_id(item["question"])
         num_duplicates += name in problems
         reference = {"answer": str(item["answer"]), "generator": generator, "entry": entry}
         problems.setdefault(name, Problem(problem_id=name, question=item["question"], reference=reference))
+    if not problems:
+        raise ValueError(
+            f"option 'task.name': not one item of reasoning_gym's {generator!r} can be used; the first, {bad_rows[0].reason}"
+        )
     return problems, bad_rows, num_duplicates
+
+
+def _entry(item: Mapping[str, Any]) -> str:
+    """What the package's own judge wants to see, as JSON, in which it is sent to the reward children.
+
+    Without the ids that some versions draw anew for each item: the same problem must have the same reference again.
+    """
+    metadata = {key: value for key, value in item["metadata"].items() if not key.startswith("_rgid")}
+    return json.dumps({"question": item["question"], "answer": item["answer"], "metadata": metadata})
 
 
 def of_generator(generator: str) -> Task:

@@ -49,6 +49,7 @@ def read_hub(
         without a connection the next time.
     """
     import datasets  # takes seconds, and only some sources need it
+    import datasets.exceptions
 
     number = 0
     for config in configs:
@@ -57,13 +58,24 @@ def read_hub(
             for row in rows:
                 yield f"{name}, {split} row {number}", row
                 number += 1
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             # Offline (ConnectionError, an OSError), no such data set (DatasetNotFoundError, a FileNotFoundError), no
             # such configuration or split (ValueError); httpx and the hub raise RuntimeErrors of their own.
             raise ValueError(
-                f"option 'task.path': cannot load {name!r} from the hub ({_reason(error)}); give a local file "
-                f"({_FORMATS}), or connect this machine"
+                f"option 'task.path': cannot load {name!r}, split {split!r}, from the hub ({_reason(error)}); connect this "
+                f"machine, name a configuration and a split ({name}:CONFIG@SPLIT), or give a local file ({_FORMATS})"
             ) from error
+
+
+def split_hub_name(place: str) -> tuple[str, str | None, str | None]:
+    """Take name, configuration and split of a place on the hub apart.
+
+    >>> split_hub_name("allenai/ai2_arc:ARC-Easy@test"), split_hub_name("openai/gsm8k")
+    (('allenai/ai2_arc', 'ARC-Easy', 'test'), ('openai/gsm8k', None, None))
+    """
+    rest, _, split = place.partition("@")
+    name, _, config = rest.partition(":")
+    return name, config or None, split or None
 
 
 def _json_lines(path: Path) -> Iterator[tuple[str, Row | BadRow]]:
@@ -97,13 +109,14 @@ def _json_array(path: Path) -> Iterator[tuple[str, Row | BadRow]]:
 
 def _with_datasets(path: Path, data_format: str) -> Iterator[tuple[str, Row | BadRow]]:
     import datasets
+    import datasets.exceptions
 
     try:
         rows = datasets.load_dataset(data_format, data_files=str(path), split="train", streaming=True)
         for number, row in enumerate(rows, start=1):
             where = f"{path}, row {number}"
             yield where, _checked(where, row)
-    except (OSError, ValueError, RuntimeError) as error:  # a damaged file: pyarrow's errors are ValueErrors and OSErrors
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:  # a damaged file, mostly
         raise ValueError(f"option 'task.path': cannot read {str(path)!r} as {data_format} ({_reason(error)})") from error
 
 

@@ -11,6 +11,7 @@ from r1.evaluation.majority import MathAnswers, answer_of, majority_labels, neve
 from r1.evaluation.metrics import flat, pass_rates, sample_counts, task_metrics
 from r1.evaluation.report import budget_table, draw_budget_curves, metrics_table, write_json
 from r1.evaluation.samples import EvaluatedProblem, Sample, evaluated, read_problems
+from r1.sample_statistics import majority_accuracy
 from r1.traces import write_traces
 
 
@@ -188,3 +189,13 @@ def test_traces_and_scored_groups_say_the_same(tmp_path):
     assert (third.is_judged, third.is_truncated, third.format, third.error) == (False, True, None, "accuracy")
     accuracy = task_metrics([stored], never_the_same).accuracy
     assert (accuracy.mean, accuracy.half_width) == (pytest.approx(1 / 3), None)
+
+
+def test_where_many_answers_are_right_they_are_not_one_vote():
+    # Three right expressions and a wrong one twice: the vote is the wrong one's.
+    answers = [["1+2", "2+1", "3*1", "4+0", " 4+0"]]
+    right = [[True, True, True, False, False]]
+    [labels] = majority_labels(answers, right, never_the_same, one_right_answer=False)
+    assert majority_accuracy(labels, right[0]) == 0.0
+    [labels] = majority_labels(answers, right, never_the_same)
+    assert majority_accuracy(labels, right[0]) == 1.0  # as for a gold that all right answers equal

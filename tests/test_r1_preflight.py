@@ -8,8 +8,8 @@ from r1.task_options import rewarded_as_configured
 from tasks import TASKS
 
 
-def configured(name="gsm8k", **options):
-    return rewarded_as_configured(TASKS[name], TaskConfig(name=name, **options))
+def configured(name="gsm8k", template="r1_zero", **options):
+    return rewarded_as_configured(TASKS[name], TaskConfig(name=name, template=template, **options))
 
 
 def test_a_task_has_its_own_rewards_unless_they_are_replaced():
@@ -29,7 +29,8 @@ def test_correctness_is_the_tasks_own_where_it_is_rewarded_else_the_first(tmp_pa
 
 def test_a_template_without_tags_takes_the_format_reward_off_the_tasks_own():
     # With it, the format gate would close for every completion: each has reasoning_format 0.
-    assert configured(template="boxed_chat").rewards == {"math_answer": 1.0}
+    for template in ("boxed_chat", "few_shot", "plain", "zero_shot_cot"):
+        assert configured(template=template).rewards == {"math_answer": 1.0}
     assert configured(template="r1_zero").rewards == {"math_answer": 1.0, "reasoning_format": 0.1}
     chosen = {"math_answer": 1.0, "reasoning_format": 0.5}
     assert configured(template="boxed_chat", rewards=chosen).rewards == chosen

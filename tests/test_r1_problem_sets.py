@@ -65,6 +65,17 @@ def test_the_rewards_of_a_mixture_are_each_tasks_own(sums):
         prepare(tiny_config("task.mix.arithmetic.weight=1"))
 
 
+def test_no_task_trains_on_what_another_one_holds_out(sums, tmp_path):
+    benchmark = tmp_path / "benchmark.jsonl"
+    benchmark.write_text('{"problem": "7+1=", "answer": "8"}\n{"problem": "8+1=", "answer": "9"}')
+    both = problem_sets(*of_file(sums), "task.mix.aime24.weight=0", f"task.mix.aime24.path={benchmark}")
+    alone = problem_sets(*of_file(sums))
+    [train], [before] = both.train.streams, alone.train.streams
+    assert questions(before) - questions(train) == {"7+1=", "8+1="}
+    assert questions(train) < questions(before)
+    assert both.splits[0].loaded.num_overlapping == 2
+
+
 def of_file(sums, *more):
     return ("task.name=jsonl", f"task.path={sums}", "rollout.num_prompts=2", *more)
 
@@ -92,6 +103,7 @@ def test_what_is_always_or_never_solved_is_left_out_of_training_alone(sums, tmp_
     [
         ("hard:{}", "{}", "must be learnable:FILE or easy_first:FILE"),
         ("learnable", "{}", "must be learnable:FILE or easy_first:FILE"),
+        ("learnable:{}", "{}", "has measured none of the 36 training problems of 'jsonl'; measure them with"),
         ("learnable:{}", "[1]", "is no pass_rates.json"),
         ("learnable:{}", '{"jsonl": {"a": 3}}', "is no pass_rates.json"),
         ("learnable:gone.json", "", "'gone.json': No such file or directory; give a pass_rates.json"),
@@ -121,7 +133,10 @@ def test_a_run_starts_only_if_enough_problems_are_left(sums, tmp_path):
         "jsonl: 1 training problems of 2 rows (1 bad); give more, or lower it"
     )
     sets = problem_sets("task.name=jsonl", f"task.path={path}", f"task.heldout_path={sums}", "rollout.num_prompts=1")
-    assert [row.where for row in sets.bad_rows] == [f"{path}, line 2"]
+    assert sets.describe(5)[1].startswith(f"bad row: {path}, line 2: no answer in")
+    assert sets.describe(0)[1] == (
+        f"and 1 more bad rows; all of them: r1 tasks show jsonl --bad --path {path} --heldout-path {sums} --split train"
+    )
 
 
 class Characters:

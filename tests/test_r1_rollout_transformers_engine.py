@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny import engine_options, load_tiny_model, mean_difference, prompt_batch
@@ -94,8 +96,6 @@ def test_engines_are_named_by_import_string():
     ],
 )
 def test_what_no_healthy_engine_returns_is_refused(engine, change, message):
-    from dataclasses import replace
-
     [group] = generate(engine, prompt_batch(["1+1="], group_size=1))
     good = replace(group.completions[0], token_ids=(3, 1), rollout_logprobs=(-0.5, -1.0))
     check_group(group.prompt, [good], 54)

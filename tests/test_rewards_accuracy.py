@@ -63,3 +63,10 @@ def test_an_unreadable_gold_cannot_be_judged(gold):
 def test_a_reference_without_an_answer_is_an_error_and_no_score():
     with pytest.raises(KeyError):
         accuracy("<answer>522</answer>", {})
+
+
+def test_the_answer_is_looked_for_where_the_prompt_asks_for_it():
+    assert accuracy(r"So \boxed{12}.", {"answer": "12", "answer_form": "box"}) == 1.0
+    assert accuracy("So\n#### 12", {"answer": "12", "answer_form": "hash"}) == 1.0
+    assert accuracy(r"So \boxed{12}.", {"answer": "12"}) == 0.0
+    assert accuracy("<answer>12</answer>", {"answer": "12", "answer_form": "hash"}) == 0.0

@@ -122,3 +122,11 @@ def test_nothing_that_is_written_is_run(tmp_path):
     marker = tmp_path / "marker"
     assert countdown(f"<answer>open({str(marker)!r}, 'w')</answer>", PUZZLE) == 0.0
     assert not marker.exists()
+
+
+def test_the_answer_is_looked_for_where_the_prompt_asks_for_it():
+    puzzle = {"numbers": [1, 2, 3], "target": 9}
+    assert countdown(r"So \boxed{(1 + 2) * 3}.", {**puzzle, "answer_form": "box"}) == 1.0
+    assert countdown("So\nAnswer: (1 + 2) * 3", {**puzzle, "answer_form": "line"}) == 1.0
+    assert countdown(r"So \boxed{(1 + 2) * 3}.", puzzle) == 0.0
+    assert countdown("<answer>(1 + 2) * 3</answer>", {**puzzle, "answer_form": "line"}) == 0.0

@@ -20,7 +20,7 @@ def fake_package(items_of_seed):
         return items_of_seed(seed)[:size]
 
     def score(answer, entry):
-        return 1.0 if answer == entry["answer"] else 0.5 * (entry["answer"] in answer)
+        return 1.0 if answer == entry["answer"] else 0.5 * (str(entry["answer"]) in answer)
 
     return SimpleNamespace(create_dataset=create_dataset, get_score_answer_fn=lambda name: score)
 
@@ -31,8 +31,9 @@ def package(monkeypatch):
 
     def items_of_seed(seed):
         numbers = [1, 2, 3] if seed == module.FIRST_ITEM["heldout"] else [2, 4, 5, 5, 6]
-        made = [{"question": f"{n}+{n}?", "answer": str(2 * n), "metadata": {"n": n}} for n in numbers]
-        return [*made, {"question": "?", "answer": "1", "metadata": {"n": object()}}]
+        made = [{"question": f"{n}+{n}?", "answer": str(2 * n), "metadata": {"n": n, "_rgid": object()}} for n in numbers]
+        bad = [{"question": "?", "answer": "1", "metadata": {"n": object()}}, {"question": "??", "answer": None, "metadata": {}}]
+        return [*made, *bad]
 
     monkeypatch.setitem(sys.modules, "reasoning_gym", fake_package(items_of_seed))
     yield
@@ -46,7 +47,8 @@ def test_a_generator_is_a_task_whose_splits_share_nothing(package):
     assert [problem.question for problem in heldout.problems] == ["1+1?", "2+2?", "3+3?"]
     assert [problem.question for problem in train.problems] == ["4+4?", "5+5?", "6+6?"]
     assert (train.num_duplicates, train.num_overlapping) == (1, 1)
-    assert train.bad_rows[0].where == "sums, item 5"
+    assert [row.where for row in train.bad_rows] == ["sums, item 5", "sums, item 6"]
+    assert "_rgid" not in train.problems[0].reference["entry"]
     reference = train.problems[0].reference
     assert (reference["answer"], reference["generator"]) == ("8", "sums")
     assert reward("<answer>8</answer>", reference) == 1.0
@@ -56,7 +58,7 @@ def test_a_generator_is_a_task_whose_splits_share_nothing(package):
 
 
 def test_what_there_is_not_is_refused(package, monkeypatch):
-    with pytest.raises(ValueError, match="reasoning_gym has no generator 'soms'"):
+    with pytest.raises(ValueError, match="reasoning_gym cannot generate 'soms'"):
         get_task("reasoning_gym:soms").load("train", 0, Source())
     with pytest.raises(ValueError, match="reasoning_gym needs a generator; write reasoning_gym:leg_counting, say"):
         TASKS["reasoning_gym"].load("train", 0, Source())

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from rewards import REWARDS
-from rewards.math_answer import gold_problem
 from tasks import TASKS, get_task
 from tasks.base import Source
 from tasks.benchmarks import read_mawps, read_olympiad, read_plain, read_svamp
@@ -89,6 +88,7 @@ def test_the_benchmarks_golds_are_read_in_all_their_forms():
     [
         {"question": "6*7?", "choices": ["41", "42"], "answer": 1},  # MMLU
         {"question": "6*7?", "choices": {"text": ["41", "42"], "label": ["1", "2"]}, "answerKey": "2"},  # ARC
+        {"question": "6*7?", "choices": {"text": ["41", "42", "43"][:2], "label": ["1", "2"]}, "answer": 2},
         {"question": "6*7?", "options": ["A)41", "B)42"], "correct": "B"},  # AQuA-RAT
         {"question": "6*7?", "choices": {"A": "41", "B": "42"}, "answer": "B"},
     ],
@@ -103,6 +103,8 @@ def test_choices_become_lettered_lines(row):
 def test_choices_that_do_not_fit_their_answer_are_refused():
     with pytest.raises(ValueError, match="the answer 2 is none of the choices A, B"):
         read_choice({"question": "Q", "choices": ["1", "2"], "answer": 2}, Source())
+    with pytest.raises(ValueError, match="the answer 'C' is none of the choices text, label"):
+        read_choice({"question": "Q", "choices": {"text": None, "label": None}, "answer": "C"}, Source())
     with pytest.raises(ValueError, match="needs from 2 to 26 choices"):
         read_choice({"question": "Q", "choices": ["1"], "answer": 0}, Source())
 
@@ -124,7 +126,8 @@ def test_the_real_files_load_with_the_counts_of_their_sources(task, file, num_ro
     loaded = TASKS[task].load("heldout", None, Source(heldout_path=str(REAL_DATA / f"{file}.jsonl")))
     assert (loaded.num_rows, len(loaded.problems)) == (num_rows, num_problems)
     assert len(loaded.bad_rows) == (task == "mawps")
-    assert not any(gold_problem(problem.reference["answer"]) for problem in loaded.problems)
+    golds = [problem.reference["answer"] for problem in loaded.problems]
+    assert all(REWARDS["math_answer"](f"<answer>{gold}</answer>", {"answer": gold}) == 1.0 for gold in golds)
 
 
 @real_data

@@ -46,7 +46,7 @@ def show(
     heldout_path: Annotated[str | None, typer.Option(help="The held-out problems, as task.heldout_path.")] = None,
     question_field: Annotated[str | None, typer.Option(help="As task.question_field.")] = None,
     answer_field: Annotated[str | None, typer.Option(help="As task.answer_field.")] = None,
-    split: Annotated[str, typer.Option(help="train or heldout.")] = "train",
+    split: Annotated[str | None, typer.Option(help="train or heldout; a benchmark's problems are held out.")] = None,
     seed: Annotated[int | None, typer.Option(help="Draw them in this seed's order; without it, as they stand.")] = None,
     bad: Annotated[bool, typer.Option("--bad", help="List all bad rows, and nothing else.")] = False,
 ) -> None:
@@ -64,18 +64,19 @@ def show(
     from r1.task_options import find_task, rewarded_as_configured
     from tasks.data_set import describe
 
-    if split not in ("train", "heldout"):
+    if split not in (None, "train", "heldout"):
         raise UserError(f"option '--split': must be train or heldout, got {split!r}")
-    chosen: Split = "train" if split == "train" else "heldout"
     source = Source(path=path, heldout_path=heldout_path, question_field=question_field, answer_field=answer_field)
     task = rewarded_as_configured(find_task(name), TaskConfig(name=name, template=template))
+    only_heldout = path is None and (heldout_path is not None or task.is_benchmark)
+    chosen: Split = "heldout" if split == "heldout" or (split is None and only_heldout) else "train"
     loaded = load_split(task, chosen, seed, source)
     console = new_console()
     if bad:
         for row in loaded.bad_rows:
             print_line(console, describe(row))
         return
-    problems, texts, lengths = _rendered(task, loaded, template, model)
+    problems, texts, lengths = _rendered(task, loaded, source, template, model)
     for index in range(min(num_problems, len(problems))):
         problem, text = problems[index], texts[index]
         tokens = f", {lengths[index]} tokens" if lengths else ""
@@ -86,15 +87,17 @@ def show(
 
 
 def _rendered(
-    task: Task, loaded: Loaded, name: str, model: str | None
+    task: Task, loaded: Loaded, source: Source, name: str, model: str | None
 ) -> tuple[Sequence[Problem], Sequence[str], Sequence[int]]:
     """Return the problems that the template does not show as examples, their prompts, and these in tokens: [] without a model."""
-    from r1.prompt_stream import chat_renderer, worked_examples
+    from r1.problem_sets import load_examples
+    from r1.prompt_stream import chat_renderer, encode
     from r1.prompts import get_template, render
 
     template = get_template(name)
-    examples = worked_examples(template, task, loaded.problems)
-    problems = [problem for problem in loaded.problems if problem not in examples]
+    examples = load_examples(template, task, source)
+    shown = {problem.problem_id for problem in examples}
+    problems = [problem for problem in loaded.problems if problem.problem_id not in shown]
     if model is None:
         if template.is_chat:
             raise UserError(f"option 'task.template': a chat template is the model's, {name!r} needs one; add --model FOLDER")
@@ -104,8 +107,7 @@ def _rendered(
     _, tokenizer = open_model(model, "--model")
     render_chat = chat_renderer(tokenizer)
     texts = [render(template, task, problem, render_chat, examples) for problem in problems]
-    encoded = tokenizer(texts, add_special_tokens=not template.is_chat).input_ids
-    return problems, texts, [len(ids) for ids in encoded]
+    return problems, texts, [len(ids) for ids in encode(texts, template, tokenizer)]
 
 
 def _print_counts(console: "Console", task: Task, split: Split, loaded: Loaded, lengths: Sequence[int]) -> None:

@@ -36,15 +36,26 @@ def never_the_same(pairs: Collection[Pair]) -> list[bool]:
     return [False] * len(pairs)
 
 
+ONE_RIGHT_ANSWER = frozenset((MATH, "multiple_choice", "accuracy"))
+"""Correctness rewards under which two right answers are the same one: each equals the gold. A countdown has many right ones."""
+
+
 def majority_labels(
-    answers: Sequence[Sequence[str | None]], right: Sequence[Sequence[bool]], same: SameAnswers
+    answers: Sequence[Sequence[str | None]],
+    right: Sequence[Sequence[bool]],
+    same: SameAnswers,
+    *,
+    one_right_answer: bool = True,
 ) -> list[list[str | None]]:
     """Return [P][k] a label for each sample, the same for the same answer; None for no answer.
 
     answers, right: [P][k] what each sample answered, and whether it was judged right.
+    one_right_answer: whether all right answers are one; else answers are compared as text alone.
     Right answers are one answer, as each equals the gold. Wrong ones are compared with each other where that can decide the
     vote: with no right one, or with more right than wrong ones, the majority is known.
     """
+    if not one_right_answer:
+        return [[None if answer is None else " ".join(answer.split()) for answer in of_problem] for of_problem in answers]
     labels = [_by_text(*of_problem) for of_problem in zip(answers, right, strict=True)]
     # One text of each problem at a time becomes the first of a group and is compared with all that are left: all problems
     # in one round, so that the processes that compare are busy.

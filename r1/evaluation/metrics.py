@@ -55,11 +55,16 @@ ForcedSamples = Mapping[int, Sequence[Sample]]
 
 
 def task_metrics(
-    problems: Sequence[EvaluatedProblem], same: SameAnswers, budgets: Sequence[int] = (), forced: ForcedSamples | None = None
+    problems: Sequence[EvaluatedProblem],
+    same: SameAnswers,
+    budgets: Sequence[int] = (),
+    forced: ForcedSamples | None = None,
+    *,
+    one_right_answer: bool = True,
 ) -> TaskMetrics:
     """Return the metrics of a task's problems, of which each has the same number of samples.
 
-    same: compares answers, see r1.evaluation.majority. budgets: tokens, rising. forced: for the forced curve.
+    same, one_right_answer: compare answers, see r1.evaluation.majority. budgets: tokens, rising. forced: for the forced curve.
     """
     if not problems:
         raise ValueError("there are no metrics of no problems")
@@ -77,7 +82,7 @@ def task_metrics(
         num_samples=k,
         accuracy=pass_at[1],
         pass_at=pass_at,
-        maj_at_k=_majority(problems, same),
+        maj_at_k=_majority(problems, same, one_right_answer),
         completion_tokens=fmean(sample.num_tokens for sample in samples),
         truncated_share=fmean(sample.is_truncated for sample in samples),
         format_share=fmean(formats) if formats else None,
@@ -122,10 +127,10 @@ def sample_counts(k: int) -> list[int]:
     return [2**i for i in range(k.bit_length()) if 2**i < k] + [k]
 
 
-def _majority(problems: Sequence[EvaluatedProblem], same: SameAnswers) -> Estimate:
+def _majority(problems: Sequence[EvaluatedProblem], same: SameAnswers, one_right_answer: bool) -> Estimate:
     answers = [[sample.answer for sample in problem.samples] for problem in problems]
     right = [[sample.is_right for sample in problem.samples] for problem in problems]
-    labels = majority_labels(answers, right, same)
+    labels = majority_labels(answers, right, same, one_right_answer=one_right_answer)
     return estimate([majority_accuracy(*of_problem) for of_problem in zip(labels, right, strict=True)])
 
 

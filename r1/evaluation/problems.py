@@ -6,14 +6,14 @@ from typing import Any
 
 from r1.config import TaskConfig
 from r1.evaluation.settings import EvaluationSettings
-from r1.problem_sets import load_split
+from r1.problem_sets import load_examples, load_split
 from r1.prompt_stream import make_prompt_stream, worked_examples
 from r1.prompts import get_template
 from r1.scoring_rules import FORMAT_GATE
 from r1.seeds import derive_seed
 from r1.task_options import find_task, rewarded_as_configured
 from r1.types import Prompt
-from tasks.base import Loaded, Problem, Source, Task
+from tasks.base import Loaded, Source, Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,15 +58,15 @@ def load_prompts(settings: EvaluationSettings, tokenizer: Any) -> list[TaskPromp
     for named in settings.tasks:
         options = TaskConfig(name=named.name, template=settings.template)
         task = rewarded_as_configured(find_task(named.name), options)
-        fields = {"question_field": settings.question_field, "answer_field": settings.answer_field}
-        # What is given for the held-out split is held out as a whole.
-        place = {"heldout_path": named.path} if settings.split == "heldout" else {"path": named.path}
-        found = load_split(task, settings.split, None, Source(**place, **fields))
-        examples: tuple[Problem, ...] = ()
-        if template.num_examples:
-            examples = worked_examples(
-                template, task, load_split(task, "train", None, Source(path=settings.examples, **fields)).problems
-            )
+        fields = {"question_field": named.question_field, "answer_field": named.answer_field}
+        # Of a file all problems are taken, and none is held out of it, whichever split it stands for.
+        split = settings.split if named.path is None else "heldout"
+        found = load_split(task, split, None, Source(heldout_path=named.path, **fields))
+        if settings.examples is None:
+            examples = load_examples(template, task, Source(**fields))
+        else:
+            shown = load_split(task, "heldout", None, Source(heldout_path=settings.examples, **fields))
+            examples = worked_examples(template, task, shown.problems)
         stream = make_prompt_stream(
             found.problems[: settings.num_problems],
             task,

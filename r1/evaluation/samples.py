@@ -10,7 +10,7 @@ from typing import Any
 from r1.evaluation.majority import answer_of
 from r1.prompts import get_template
 from r1.scoring_rules import FORMAT_GATE
-from r1.types import ScoredGroup
+from r1.types import Prompt, ScoredGroup
 from tasks.base import Split
 
 RIGHT = 1.0
@@ -68,6 +68,19 @@ _COLUMNS = "group_id sample_id problem_id reference template prefill completion 
 def read_problems(folder: str | Path, steps: Sequence[int], correctness: str, split: Split = "heldout") -> list[EvaluatedProblem]:
     """Return the problems of some trace files, in the order of (step, group_id)."""
     return [problem for step in steps for problem in _read_step(folder, step, correctness, split)]
+
+
+def read_prompts(folder: str | Path, step: int, split: Split = "heldout") -> dict[int, tuple[str, str, Any]]:
+    """Return group_id -> what was asked and what it was judged by, of a trace file; see `as_stored`."""
+    from r1.traces import read_table
+
+    rows = read_table(folder, step, split, ("group_id", "problem_id", "prompt_text", "reference")).to_pylist()
+    return {row["group_id"]: (row["problem_id"], row["prompt_text"], json.loads(row["reference"])) for row in rows}
+
+
+def as_stored(prompt: Prompt) -> tuple[str, str, Any]:
+    """What `read_prompts` returns for a prompt that was written as traces: JSON has no tuples."""
+    return prompt.problem.problem_id, prompt.text, json.loads(json.dumps(dict(prompt.problem.reference)))
 
 
 def evaluated(group: ScoredGroup, correctness: str) -> EvaluatedProblem:

@@ -27,6 +27,9 @@ class TaskSource(Section):
     name: str
     path: str | None = None
     """A local file or a hub name; None: the task's own source, or generated."""
+    question_field: str | None = None
+    """The field of a row that holds the question; None: where the published data have it. So is the next one."""
+    answer_field: str | None = None
 
 
 class EvaluationSettings(Section):
@@ -41,9 +44,6 @@ class EvaluationSettings(Section):
     """k: completions of each problem."""
     num_problems: Count | None = None
     """The first so many of each task; None: all."""
-    question_field: str | None = None
-    """The field of a row that holds the question; None: where the published data have it. So is the next one."""
-    answer_field: str | None = None
     template: str | None = None
     """As task.template; None: chat where the tokenizer has a chat template, else r1_zero."""
     examples: str | None = None
@@ -88,8 +88,8 @@ FROM_RUNS_ROLLOUT = (
     "max_completion_tokens",
     "max_prompt_tokens",
 )
-FROM_RUNS_TASK = ("question_field", "answer_field", "template")
 """Options of a run that its evaluation takes over."""
+FIELDS = ("question_field", "answer_field")
 
 
 def new_settings(model: str, given: Mapping[str, Any], run: RunConfig | None) -> EvaluationSettings:
@@ -100,9 +100,22 @@ def new_settings(model: str, given: Mapping[str, Any], run: RunConfig | None) ->
     """
     of_run: dict[str, Any] = {}
     if run is not None:
-        for section, names in ((run, FROM_RUN), (run.rollout, FROM_RUNS_ROLLOUT), (run.task, FROM_RUNS_TASK)):
+        for section, names in ((run, FROM_RUN), (run.rollout, FROM_RUNS_ROLLOUT), (run.task, ("template",))):
             of_run |= {name: getattr(section, name) for name in names}
-    return _checked({**of_run, **given, "model": model})
+    tree = {**of_run, **given, "model": model}
+    return _checked({**tree, "tasks": _with_fields(tree.pop("tasks"), {name: tree.pop(name, None) for name in FIELDS}, run)})
+
+
+def _with_fields(
+    tasks: Sequence[Mapping[str, Any]], given: Mapping[str, str | None], run: RunConfig | None
+) -> list[dict[str, Any]]:
+    """Give the tasks the fields that are read: those given, where there is one task, and the run's to its own task."""
+    if any(given.values()) and len(tasks) > 1:
+        raise UserError("options '--question-field' and '--answer-field' are for one task; evaluate it with a command of its own")
+    if run is not None and not any(given.values()):
+        of_run = {name: getattr(run.task, name) for name in FIELDS}
+        return [{**task, **(of_run if task["name"] == run.task.name else {})} for task in tasks]
+    return [{**task, **given} for task in tasks]
 
 
 def save_settings(settings: EvaluationSettings, out: Path) -> None:

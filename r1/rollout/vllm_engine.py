@@ -228,6 +228,7 @@ class VllmEngine:
             logprobs=0,  # of the sampled token alone
             detokenize=bool(stop),  # once, at the end, is cheaper than token by token
             stop=list(stop),
+            skip_special_tokens=False,  # or a stop such as <|im_end|> would not be seen
             stop_token_ids=list(self._eos_token_ids),
             output_kind=RequestOutputKind.FINAL_ONLY,
         )

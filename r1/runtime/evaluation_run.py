@@ -17,7 +17,7 @@ from rich.console import Console
 from r1.cli.printing import new_console
 from r1.errors import UserError
 from r1.evaluation.forcing import forced_chunks
-from r1.evaluation.majority import MATH, MathAnswers, never_the_same
+from r1.evaluation.majority import MATH, ONE_RIGHT_ANSWER, MathAnswers, never_the_same
 from r1.evaluation.metrics import pass_rates, task_metrics
 from r1.evaluation.problems import Chunk, TaskPrompts, chunks_of, load_prompts
 from r1.evaluation.progress import Say
@@ -109,7 +109,10 @@ def _report(
         with ExitStack() as cleanup:
             deadline_s = engine_config(settings).scoring.deadline_s
             same = cleanup.enter_context(MathAnswers(deadline_s)) if task.correctness == MATH else never_the_same
-            metrics[task.name] = task_metrics(problems, same, settings.token_budgets, answers)
+            one_right_answer = task.correctness in ONE_RIGHT_ANSWER
+            metrics[task.name] = task_metrics(
+                problems, same, settings.token_budgets, answers, one_right_answer=one_right_answer
+            )
     curves = curves_of(metrics)
     results: dict[str, Any] = results_of(settings, metrics, {of_task.task.name: of_task.num_too_long for of_task in tasks})
     write_json(out / PASS_RATES, rates)

@@ -11,7 +11,7 @@ from r1.errors import UserError
 from r1.evaluate import evaluate
 from r1.evaluation.problems import Chunk
 from r1.evaluation.progress import Progress, Say
-from r1.evaluation.samples import EvaluatedProblem, read_problems
+from r1.evaluation.samples import EvaluatedProblem, as_stored, read_problems, read_prompts
 from r1.faults import FaultLog
 from r1.runtime.cluster import Resources, connected, kill
 from r1.runtime.placement import placed
@@ -74,7 +74,10 @@ def _scorer(config: RunConfig, chunk: Chunk, faults: FaultLog, sampler: RolloutP
     scoring = config.scoring.model_copy(update={"format_gates_accuracy": chunk.task.format_gates_accuracy})
     config = config.model_copy(update={"scoring": scoring})
     task = chunk.task.task
-    return RayScorer(config, task.rewards, task.correctness, Resources(num_cpus=0), faults, beside=sampler)
+    # A chunk that cannot be written because 2 % of its scores failed would fail in the same way when it is resumed.
+    return RayScorer(
+        config, task.rewards, task.correctness, Resources(num_cpus=0), faults, beside=sampler, stops_on_errors=False
+    )
 
 
 def _sample_chunk(
@@ -105,11 +108,10 @@ def _finished(folder: Path, chunks: Sequence[Chunk]) -> dict[int, list[Evaluated
     finished = {}
     for chunk in chunks:
         if chunk.number in files:
-            problems = read_problems(folder, [chunk.number], chunk.task.task.correctness)
-            if [problem.problem_id for problem in problems] != [prompt.problem.problem_id for prompt in chunk.prompts]:
+            if read_prompts(folder, chunk.number) != {prompt.group_id: as_stored(prompt) for prompt in chunk.prompts}:
                 raise UserError(
-                    f"option '--resume': {str(files[chunk.number])!r} holds other problems than the task "
-                    f"{chunk.task.task.name!r} has now; start a new evaluation, or put its problems back"
+                    f"option '--resume': {str(files[chunk.number])!r} holds other prompts or golds than the task "
+                    f"{chunk.task.task.name!r} has now; start a new evaluation, or put its problems and its template back"
                 )
-            finished[chunk.number] = problems
+            finished[chunk.number] = read_problems(folder, [chunk.number], chunk.task.task.correctness)
     return finished

@@ -70,8 +70,13 @@ class RayScorer(Scorer):
         faults: FaultLog,
         beside: Background | None = None,
         by_task: Mapping[str, Rewarding] | None = None,
+        stops_on_errors: bool = True,
     ) -> None:
-        """beside: what goes on while scores are awaited, e.g. sampling. by_task: as `RewardPool` has it."""
+        """beside: what goes on while scores are awaited, e.g. sampling. by_task: as `RewardPool` has it.
+
+        stops_on_errors: whether too many failed scores end the run; an evaluation only reports them.
+        """
+        self._stops_on_errors = stops_on_errors
         self._config = config
         self._faults = faults
         actor = ray.remote(num_cpus=resources.num_cpus)(RewardWorker)
@@ -118,7 +123,8 @@ class RayScorer(Scorer):
                 start = time.monotonic()
             else:
                 raise result.error from result.cause
-        check_scores(groups, scores)
+        if self._stops_on_errors:
+            check_scores(groups, scores)
         return scores
 
     def drop(self, group: RolloutGroup) -> None:

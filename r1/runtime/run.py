@@ -180,12 +180,7 @@ def _summarize(config: RunConfig, run_dir: Path, faults: Sequence[str], started_
 
 def _say_problems(console: Console, config: RunConfig, prepared: Prepared) -> None:
     rollout, problems = config.rollout, prepared.problems
-    lines = [f"task {split.describe()}" for split in problems.splits]
-    bad_rows = problems.bad_rows
-    lines += [f"bad row: {row.where}: {row.reason}" for row in bad_rows[:MAX_BAD_ROWS_SHOWN]]
-    if len(bad_rows) > MAX_BAD_ROWS_SHOWN:
-        num_more = len(bad_rows) - MAX_BAD_ROWS_SHOWN
-        lines.append(f"and {num_more} more bad rows; all of them: r1 tasks show {config.task.name} --bad")
+    lines = problems.describe(MAX_BAD_ROWS_SHOWN)
     evaluated = problems.heldout.describe() if problems.heldout else "off"
     lines.append(
         f"{config.num_steps} steps of {rollout.num_prompts} prompts x {rollout.group_size} completions x at most "
