@@ -5,6 +5,7 @@ from r1.config import apply_overrides, check_config, load_config
 from r1.errors import UserError
 
 QUICKSTART = ROOT / "launch/configs/quickstart.toml"
+SMOLLM2 = ROOT / "launch/configs/smollm2_gsm8k_cpu.toml"
 
 
 def error_of(*overrides):
@@ -35,9 +36,9 @@ def test_overrides_are_toml_values_or_bare_strings():
 def test_rewards_are_an_inline_table_or_single_weights():
     table = 'task.rewards={"math_answer"=1.0,"tag_count"=0.2,"own/reward.py:f"=1}'
     assert load_config(QUICKSTART, [table]).task.rewards == {"math_answer": 1.0, "tag_count": 0.2, "own/reward.py:f": 1.0}
-    single = ["task.rewards.math_answer=2", "task.rewards.repetition=0.5"]
-    assert load_config(QUICKSTART, single).task.rewards == {"math_answer": 2.0, "repetition": 0.5}
-    assert load_config(QUICKSTART).task.rewards is None
+    single = ["task.rewards.accuracy=2", "task.rewards.repetition=0.5"]
+    assert load_config(QUICKSTART, single).task.rewards == {"accuracy": 2.0, "reasoning_format": 0.1, "repetition": 0.5}
+    assert load_config(SMOLLM2).task.rewards is None
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_the_rewards_of_a_mixture_are_each_tasks_own(sums):
     config = tiny_config("task.mix.jsonl.weight=1", f"task.mix.jsonl.path={sums}", 'task.rewards={"accuracy"=1.0}')
     rewarding = prepare(config).rewarding_by_task()
     assert rewarding["arithmetic"].weights == {"accuracy": 1.0}
-    assert rewarding["jsonl"].weights == {"math_answer": 1.0, "reasoning_format": 0.1}
+    assert rewarding["jsonl"].weights == {"math_answer": 1.0}  # its own; the template does not ask for a format
     assert rewarding["jsonl"].correctness == "math_answer"
     with pytest.raises(UserError, match="option 'task.mix': 'arithmetic' is task.name already"):
         prepare(tiny_config("task.mix.arithmetic.weight=1"))
@@ -103,7 +103,7 @@ def test_what_is_always_or_never_solved_is_left_out_of_training_alone(sums, tmp_
     [
         ("hard:{}", "{}", "must be learnable:FILE or easy_first:FILE"),
         ("learnable", "{}", "must be learnable:FILE or easy_first:FILE"),
-        ("learnable:{}", "{}", "has measured none of the 36 training problems of 'jsonl'; measure them with"),
+        ("learnable:{}", "{}", "has measured none of the 39 training problems of 'jsonl'; measure them with"),
         ("learnable:{}", "[1]", "is no pass_rates.json"),
         ("learnable:{}", '{"jsonl": {"a": 3}}', "is no pass_rates.json"),
         ("learnable:gone.json", "", "'gone.json': No such file or directory; give a pass_rates.json"),
