@@ -71,7 +71,7 @@ def _what_to_do(given: dict[str, Any]) -> tuple[EvaluationSettings, Path, bool]:
         given["temperature"] = 0.0
     elif given.get("temperature") == 0:
         raise UserError("option '--temperature' must be above 0, got 0; pass --greedy for the likeliest token each time")
-    default = f"runs/evaluate-{Path(model).name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    default = f"runs/evaluate-{Path(model).absolute().name}-{time.strftime('%Y%m%d-%H%M%S')}"
     out = Path(given.pop("out", default)).absolute()
     path, run = find_model(model, given.pop("checkpoint", None))
     # By absolute paths, so that it can be gone on with from another folder.
