@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from r1.cli.config import app as config_app
 from r1.cli.rewards import app as rewards_app
 from r1.cli.traces import app as traces_app
 from r1.errors import RunError, UserError
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.add_typer(traces_app, name="traces")
 app.add_typer(rewards_app, name="rewards")
+app.add_typer(config_app, name="config")
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -51,6 +53,8 @@ def r1(
       r1 traces group RUN --step 12          all completions of one prompt
       r1 rewards ls                          reward functions by name; try and test judge texts with them
       r1 rewards rescore RUN                 what they would say today of a run's completions
+      r1 config show FILE                    every option of a configuration, resolved
+      r1 config diff RUN FILE                the options that two of them have otherwise
     """
 
 
