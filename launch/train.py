@@ -1,11 +1,13 @@
-"""Train: `python -m launch.train CONFIG.toml [section.option=value ...]` or `python -m launch.train --resume RUN`."""
+"""Train: `python -m launch.train CONFIG.toml [section.option=value ...]` or `python -m launch.train --resume RUN`.
+
+With --dry-run it says what it would do instead.
+"""
 
 import argparse
-import json
 import sys
-from pathlib import Path
 
-from r1.config import RunConfig, apply_overrides, check_config, load_config
+from r1.config import RunConfig, load_config
+from r1.config_text import saved_config
 from r1.errors import RunError, UserError
 
 
@@ -19,9 +21,22 @@ def main() -> int:
     parser.add_argument(
         "--resume", metavar="RUN", help="go on in this run folder from its last checkpoint, with its configuration"
     )
-    arguments = parser.parse_args()
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check the configuration, print what the run would do and need, and start nothing"
+    )
+    arguments = parser.parse_intermixed_args()
     try:
+        if arguments.dry_run and arguments.resume:
+            raise UserError(
+                "option '--dry-run' is for a new run, a resumed one goes on as it was; leave out --resume, or look at its "
+                f"options with: r1 config show {arguments.resume}"
+            )
         config = _configuration(arguments.config, arguments.overrides, arguments.resume)
+        if arguments.dry_run:
+            from r1.dry_run import dry_run
+
+            print("\n".join(dry_run(config)))
+            return 0
         from r1.runtime.run import run  # imports torch, transformers and ray: only once the configuration has been read
 
         run(config, resume=arguments.resume)
@@ -44,14 +59,7 @@ def _configuration(path: str | None, overrides: list[str], resume: str | None) -
         return load_config(path, overrides)
     if path is not None:
         overrides = [path, *overrides]
-    saved = Path(resume) / "config.json"
-    if not saved.is_file():
-        raise UserError(f"option '--resume': {resume!r} is not a run folder, it has no config.json")
-    try:
-        tree = json.loads(saved.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"option '--resume': {str(saved)!r} is damaged: {error}") from error
-    return check_config(apply_overrides(tree, overrides))
+    return saved_config(resume, overrides, option="--resume")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The folder that a run writes: made before anything is started, gone again when nothing came of it."""
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,16 +17,36 @@ from r1.types import Progress
 
 def make_run_folder(config: RunConfig) -> Path:
     """Create the folder of a new run, empty, and return its absolute path; the same name is never given out twice."""
-    run_dir = Path(config.run_dir or f"runs/{config.name}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+    run_dir = _path_of_run(config, time.strftime("%Y%m%d-%H%M%S"))
     try:
         run_dir.mkdir(parents=True)
     except FileExistsError as error:
-        raise UserError(
-            f"option 'run_dir': {str(run_dir)!r} exists already; choose another folder, or go on in it with --resume {run_dir}"
-        ) from error
+        raise _exists_already(run_dir) from error
     except OSError as error:
         raise UserError(f"option 'run_dir': cannot create {str(run_dir)!r}: {error.strerror}; choose another folder") from error
     return run_dir
+
+
+def new_run_folder(config: RunConfig) -> Path:
+    """The folder that `make_run_folder` would create, refused as it would be; DATE-TIME stands for the moment of the start."""
+    run_dir = _path_of_run(config, "DATE-TIME")
+    if run_dir.exists():
+        raise _exists_already(run_dir)
+    above = next(parent for parent in run_dir.parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        reason = "Permission denied" if above.is_dir() else "Not a directory"
+        raise UserError(f"option 'run_dir': cannot create {str(run_dir)!r}: {reason}; choose another folder")
+    return run_dir
+
+
+def _path_of_run(config: RunConfig, started: str) -> Path:
+    return Path(config.run_dir or f"runs/{config.name}-{started}").absolute()
+
+
+def _exists_already(run_dir: Path) -> UserError:
+    return UserError(
+        f"option 'run_dir': {str(run_dir)!r} exists already; choose another folder, or go on in it with --resume {run_dir}"
+    )
 
 
 def find_checkpoint(run_dir: Path, config: RunConfig) -> tuple[Path, Progress]:

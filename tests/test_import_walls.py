@@ -46,6 +46,8 @@ LIGHT = [
     "r1.cli.traces",
     "r1.cli.rewards",
     "r1.cli.tasks",
+    "r1.cli.config",
+    "r1.config_text",
     "r1.seeds",
     "r1.step_metrics",
     "r1.simulate",

@@ -1,7 +1,9 @@
 """Bad input to `python -m launch.train`: one clear line, exit code 2, nothing started, nothing written."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -66,6 +68,10 @@ QUICKSTART = "launch/configs/quickstart.toml"
         ([QUICKSTART, "name=../../x"], ["'name'", "pattern"]),
         ([QUICKSTART, "run_dir=/dev/null/run"], ["'run_dir'", "cannot create"]),
         (["--resume", "no-such-run"], ["'--resume'", "is not a run folder"]),
+        (["--dry-run", "--resume", "no-such-run"], ["'--dry-run'", "leave out --resume", "r1 config show no-such-run"]),
+        (["--dry-run", QUICKSTART, "learner.minibatches_per_step=5"], ["16 prompts do not divide into 5 mini-batches"]),
+        ([QUICKSTART, "--dry-run", "rollout.max_completion_tokens=5000"], ["lower max_completion_tokens to at most 240"]),
+        ([QUICKSTART, "model.path=./nowhere", "--dry-run"], ["'model.path'", "is not a folder"]),
     ],
 )
 def test_bad_input(train, arguments, parts):
@@ -74,6 +80,50 @@ def test_bad_input(train, arguments, parts):
     assert error.startswith("error: ")
     assert len(error.strip().splitlines()) == 1, error
     assert all(part in error for part in parts), error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["run_dir=/dev/null/run"], ["'run_dir'", "cannot create"]),
+        (
+            ["rollout.placement=colocated", "rollout.max_staleness=1"],
+            ["rollout.max_staleness must be 0 with rollout.placement=colocated"],
+        ),
+    ],
+)
+def test_what_a_dry_run_refuses_last(train, overrides, parts):
+    code, error = train(QUICKSTART, "--dry-run", *overrides)
+    assert code == 2
+    assert len(error.strip().splitlines()) == 1, error
+    assert all(part in error for part in parts), error
+
+
+@pytest.mark.slow
+def test_a_dry_run_in_a_process_of_its_own_starts_and_writes_nothing(tmp_path):
+    code = (
+        "import sys, subprocess, launch.train\n"
+        "def refuse(*arguments, **options): raise AssertionError('a process was started')\n"
+        "subprocess.Popen.__init__ = refuse\n"
+        "code = launch.train.main()\n"
+        "print(sorted({'vllm', 'r1.learner', 'r1.runtime.run'} & set(sys.modules)), file=sys.stderr)\n"
+        "sys.exit(code)"
+    )
+    options = [f"model.path={MODEL}", "--dry-run", "name=tried"]
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT / QUICKSTART), *options],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "step: 16 prompts x 16 completions = 256 completions" in result.stdout
+    assert str(tmp_path / "runs/tried-DATE-TIME") in result.stdout
+    assert result.stderr.strip().splitlines()[-1] == "[]"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_folder_without_weights(train, tmp_path):
@@ -117,8 +167,9 @@ def test_a_damaged_run_folder(train, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_folder_that_exists(train, tmp_path):
-    code, error = train(QUICKSTART, f"run_dir={tmp_path}")
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_a_run_folder_that_exists(train, tmp_path, options):
+    code, error = train(QUICKSTART, f"run_dir={tmp_path}", *options)
     assert code == 2
     assert "exists already" in error
     assert "--resume" in error

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from r1.cli.config import app as config_app
 from r1.cli.rewards import app as rewards_app
 from r1.cli.tasks import app as tasks_app
 from r1.cli.traces import app as traces_app
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.add_typer(traces_app, name="traces")
 app.add_typer(rewards_app, name="rewards")
 app.add_typer(tasks_app, name="tasks")
+app.add_typer(config_app, name="config")
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -54,6 +56,8 @@ def r1(
       r1 rewards ls                          reward functions by name; try and test judge texts with them
       r1 rewards rescore RUN                 what they would say today of a run's completions
       r1 tasks show gsm8k -n 3 --model M     problems as the model would read them, and what became of the other rows
+      r1 config show FILE                    every option of a configuration, resolved
+      r1 config diff RUN FILE                the options that two of them have otherwise
     """
 
 

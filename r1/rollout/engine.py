@@ -10,6 +10,10 @@ from typing import Any, Literal, Protocol, cast
 from r1.errors import SyncError, UserError
 from r1.types import Completion, FinishedGroup, GroupRequest, Prompt, PromptBatch, RolloutGroup, WeightManifest
 
+GPU_SHARE, COLOCATED_GPU_SHARE = 0.9, 0.5
+"""Of a GPU's memory, for weights and cache. Beside a learner half: what it keeps while the engine is awake (float32 weights and
+two moments, 12 bytes a parameter, and what is published) must find room in the rest, and an engine only notices at its start."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineOptions:

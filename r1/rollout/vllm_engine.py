@@ -30,7 +30,7 @@ from vllm.outputs import CompletionOutput
 from vllm.sampling_params import RequestOutputKind
 
 from r1.errors import RunError, SyncError
-from r1.rollout.engine import EngineOptions, SleepingPart, check_version
+from r1.rollout.engine import COLOCATED_GPU_SHARE, GPU_SHARE, EngineOptions, SleepingPart, check_version
 from r1.rollout.kv_cache import cpu_cache_bytes
 from r1.rollout.tokens import eos_token_ids, text_of
 from r1.rollout.vllm_device_weights import IpcWeightTransfer, NcclWeightTransfer
@@ -42,9 +42,6 @@ from r1.weight_transport import BUCKET_BYTES
 
 BLOCK_SIZE = 32
 """Tokens per key-value block. The default of 128 never shares a prefix between short prompts."""
-GPU_SHARE, COLOCATED_GPU_SHARE = 0.9, 0.5
-"""Of a GPU's memory, for weights and cache. Beside a learner half: what it keeps while the engine is awake (float32 weights and
-two moments, 12 bytes a parameter, and what is published) must find room in the rest, and an engine only notices at its start."""
 
 
 class VllmEngine:

@@ -1,0 +1,222 @@
+"""`python -m launch.train CONFIG --dry-run`: what a run would do, checked and reckoned, with nothing started or written."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from r1.batch_arithmetic import BatchArithmetic, batch_arithmetic, batch_lines
+from r1.cli.printing import printable
+from r1.config import RunConfig
+from r1.config_text import config_lines
+from r1.errors import UserError
+from r1.memory_estimate import (
+    GIB,
+    EngineMemory,
+    LearnerMemory,
+    ModelShape,
+    engine_memory,
+    learner_memory,
+    microbatch_tokens,
+    model_shape,
+)
+from r1.preflight import Prepared, prepare
+from r1.prompts import get_template
+from r1.rollout.engine import COLOCATED_GPU_SHARE, GPU_SHARE
+from r1.run_folder import new_run_folder
+from r1.types import Progress, Prompt
+
+NUM_PROMPTS = 3
+MAX_CHARACTERS = 2_000
+"""Of a prompt that is shown; a few-shot one is longer than anybody reads."""
+EXAMPLE_GPU_GIB = 80
+"""Of the GPU that a cache is reckoned for: an A100 or H100."""
+HEALTHY_BFLOAT16 = 0.03
+"""Mean |old - rollout| log-probability in bfloat16 (r1/config.py); a bound below it ends every run."""
+
+
+def dry_run(config: RunConfig) -> list[str]:
+    """Check everything that can be checked before a run, and return the report; raises `UserError` as the run would."""
+    prepared = prepare(config)
+    folder = new_run_folder(config)
+    devices = device_lines(config)
+    num_heldout = len(prepared.heldout.prompts) if prepared.heldout else 0
+    counts = batch_arithmetic(config, num_problems=len(prepared.train.prompts), num_heldout=num_heldout)
+    shape = model_shape(config.model.path, config.learner.lora_rank)
+    learner, engine = learner_memory(shape, config), engine_memory(shape, config)
+    return [
+        "dry run: nothing is started, nothing is written",
+        *_section("configuration", config_lines(config)),
+        *_section("task", task_lines(config, prepared)),
+        *_section("batch", batch_lines(config, counts)),
+        *_section("devices", devices),
+        *_section("memory of each device: estimates (r1/memory_estimate.py says what they leave out)", []),
+        *_indented(memory_lines(config, shape, learner, engine)),
+        *_section("prompts: the first of step 1", prompt_lines(first_prompts(config, prepared))),
+        *_section("written", [f"{folder}/", *written_lines(config, counts, shape)]),
+        *_section("look at this", warnings(config, prepared, counts)),
+    ]
+
+
+def task_lines(config: RunConfig, prepared: Prepared) -> list[str]:
+    """Problems, rewards and template."""
+    rewards, correctness = prepared.task.rewards, prepared.task.correctness
+    gated = "reasoning_format" in rewards and config.scoring.format_gates_accuracy
+    longest = max(len(prompt.token_ids) for prompt in prepared.train.prompts)
+    heldout = len(prepared.heldout.prompts) if prepared.heldout else 0
+    return [
+        f"{prepared.task.name}: {len(prepared.train.prompts):,} training problems, {prepared.train.num_skipped:,} left out as "
+        f"longer than {config.rollout.max_prompt_tokens:,} tokens, the longest has {longest:,}; {heldout:,} held-out problems",
+        f"rewards: {', '.join(f'{weight:g} x {name}' for name, weight in rewards.items())}; accuracy is {correctness}"
+        f"{', paid only in the right format' if gated else ''}",
+        f"template {config.task.template}, final answer: {get_template(config.task.template).answer_form}",
+    ]
+
+
+def device_lines(config: RunConfig) -> list[str]:
+    """What Ray will be asked for. Raises `UserError` for what works neither on GPUs nor on CPUs, or not on those here."""
+    import torch
+
+    from r1.runtime.placement import plan_placement  # imports ray, and starts nothing
+
+    rollout, num_ranks = config.rollout, config.learner.num_ranks
+    # plan_placement shares devices on a cluster with a single GPU: here it is asked for what a larger one would do.
+    num_engine_gpus = rollout.num_workers * rollout.tensor_parallel_size
+    num_gpus = num_engine_gpus if rollout.placement == "colocated" else num_engine_gpus + num_ranks
+    lines = []
+    for name, gpus in (("on GPUs", num_gpus), ("without a GPU", 0)):
+        try:
+            bundles = plan_placement(config, gpus).bundles
+        except UserError as error:
+            if not gpus or torch.cuda.is_available():
+                raise
+            lines.append(f"{name}: refused: {error}")
+            continue
+        wants = Counter((str(bundle), bundle.holds) for bundle in bundles)
+        lines.append(f"{name}: {', '.join(f'{count} x {text} ({holds})' for (text, holds), count in wants.items())}")
+    if rollout.placement is None:
+        lines.append("a single GPU would be shared: engine and learner take turns on it")
+    return lines
+
+
+def memory_lines(config: RunConfig, shape: ModelShape, learner: LearnerMemory, engine: EngineMemory) -> list[str]:
+    """The estimates in words, and the smallest GPU that holds them."""
+    rollout = config.rollout
+    trained = "all trained" if not config.learner.lora_rank else f"{shape.trained_parameters:,} of an adapter trained"
+    parts = [(name.replace("_", " "), getattr(learner, name)) for name in LearnerMemory.__dataclass_fields__]
+    completion_tokens = rollout.max_prompt_tokens + rollout.max_completion_tokens
+    colocated = rollout.placement == "colocated"
+    share = COLOCATED_GPU_SHARE if colocated else GPU_SHARE
+    room = EXAMPLE_GPU_GIB * GIB * share - engine.weights
+    num_whole = max(0, int(room // engine.cache_per_completion))
+    return [
+        f"model: {shape.num_parameters:,} parameters, {trained}",
+        f"a learner rank: {_bytes(learner.peak)} in an update, {_bytes(learner.kept)} while engines sample ("
+        + ", ".join(f"{name} {_bytes(value)}" for name, value in parts if value)
+        + f"; a micro-batch of {microbatch_tokens(config):,} tokens)",
+        f"an engine's device: weights {_bytes(engine.weights)}, cache {_bytes(engine.cache_per_token)} a token, "
+        f"{_bytes(engine.cache_per_completion)} a completion of {completion_tokens:,} tokens, "
+        f"{_bytes(engine.cache_wanted)} for all that may run at once, each of full length",
+        f"a GPU of {EXAMPLE_GPU_GIB} GiB: the engine takes {share:g} of it, its cache holds {num_whole:,} completions "
+        "of full length",
+        f"so each GPU needs at least {_bytes(smallest_gpu(learner, engine, colocated=colocated))}"
+        f"{', shared by turns' if colocated else ''}; a run on CPUs the sum over its processes",
+    ]
+
+
+def smallest_gpu(learner: LearnerMemory, engine: EngineMemory, *, colocated: bool) -> float:
+    """Bytes of the smallest GPU that holds a rank, and an engine with the cache of one completion.
+
+    Colocated, the engine sleeps during updates, and what the learner keeps while it samples has the engine's other half.
+    """
+    least_engine = engine.weights + engine.cache_per_completion
+    if not colocated:
+        return max(learner.peak, least_engine / GPU_SHARE)
+    return max(learner.peak, learner.kept / (1 - COLOCATED_GPU_SHARE), least_engine / COLOCATED_GPU_SHARE)
+
+
+def first_prompts(config: RunConfig, prepared: Prepared) -> Sequence[Prompt]:
+    """What step 1 begins with."""
+    num_prompts = min(NUM_PROMPTS, config.rollout.num_prompts)
+    return prepared.train.batch(Progress(), num_prompts=num_prompts, group_size=config.rollout.group_size).prompts
+
+
+def prompt_lines(prompts: Sequence[Prompt]) -> list[str]:
+    """Each prompt as the policy gets it, line by line behind a bar, and what its reference is."""
+    lines = []
+    for number, prompt in enumerate(prompts, start=1):
+        left = len(prompt.text) - MAX_CHARACTERS
+        shown = prompt.text if left <= 0 else f"{prompt.text[:MAX_CHARACTERS]} ... {left:,} characters more"
+        lines.append(f"{number}: {len(prompt.token_ids):,} tokens, reference {dict(prompt.problem.reference)}")
+        # Not splitlines: it also breaks at characters that `printable` shows as their codes.
+        lines += [f"  | {line}" for line in printable(shown).split("\n")]
+    return [printable(line) for line in lines]
+
+
+def written_lines(config: RunConfig, counts: BatchArithmetic, shape: ModelShape) -> list[str]:
+    """The files of the run, and how large its checkpoints are."""
+    adapter = shape.trained_parameters if config.learner.lora_rank else 0
+    # float32 weights and two moments of what is trained, and the policy in the engine's dtype in hf/.
+    state = 12 * (adapter or shape.num_parameters)
+    policy = (2 if config.rollout.dtype == "bfloat16" else 4) * shape.num_parameters
+    reference = 4 * shape.num_parameters if config.algorithm.kl_coef > 0 and config.algorithm.reference_every else 0
+    return [
+        "config.json, metrics.jsonl, tensorboard/, traces/, summary.json, curves.png",
+        f"checkpoints/: {counts.checkpoints:,} of about {_bytes(state + policy + reference)} each, of which the last three and "
+        "the best are kept",
+    ]
+
+
+def warnings(config: RunConfig, prepared: Prepared, counts: BatchArithmetic) -> list[str]:
+    """What is allowed, and hardly meant."""
+    found = []
+    rollout, learner = config.rollout, config.learner
+    if learner.warmup_steps > counts.all_updates:
+        found.append(
+            f"learner.warmup_steps = {learner.warmup_steps:,} is more than the run's {counts.all_updates:,} updates: the "
+            "learning rate never gets to its value"
+        )
+    is_half = "bfloat16" in (rollout.dtype, learner.dtype)
+    if is_half and config.sync.verify == "on" and config.sync.max_logprob_diff <= HEALTHY_BFLOAT16:
+        found.append(
+            f"sync.max_logprob_diff = {config.sync.max_logprob_diff:g} will stop a run in bfloat16, where {HEALTHY_BFLOAT16} is "
+            "healthy; 0.06 is a bound"
+        )
+    if learner.max_tokens_per_microbatch < counts.longest_row:
+        found.append(
+            f"learner.max_tokens_per_microbatch = {learner.max_tokens_per_microbatch:,} is below the longest row of "
+            f"{counts.longest_row:,} tokens: such a row is a micro-batch of its own, and the memory above is for it"
+        )
+    if config.evaluate.num_problems > counts.evaluated_completions:
+        found.append(
+            f"evaluate.num_problems = {config.evaluate.num_problems:,}, but there are {counts.evaluated_completions:,} "
+            "held-out problems"
+        )
+    for option, every in (("evaluate.every", config.evaluate.every), ("checkpoint.every", config.checkpoint.every)):
+        if every > config.num_steps:
+            found.append(f"{option} = {every:,} is more than the run's {config.num_steps:,} steps: only the end is due")
+    if counts.prompts_begun > len(prepared.train.prompts):
+        found.append(
+            f"a step takes {counts.prompts_begun:,} prompts of {len(prepared.train.prompts):,} problems: some come twice in it"
+        )
+    return found
+
+
+def _section(title: str, lines: Sequence[str]) -> list[str]:
+    """A heading and what stands under it; a section of warnings without any is left out."""
+    if not lines and title == "look at this":
+        return []
+    return ["", title, *_indented(lines)]
+
+
+def _indented(lines: Sequence[str]) -> list[str]:
+    return [f"  {line}" if line else "" for line in lines]
+
+
+def _bytes(number: float) -> str:
+    """
+    >>> _bytes(15.2 * GIB), _bytes(57_344), _bytes(3 * 2**20)
+    ('15.2 GiB', '56.0 KiB', '3.0 MiB')
+    """
+    for unit, size in (("GiB", GIB), ("MiB", 2**20)):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return f"{number / 2**10:.1f} KiB"

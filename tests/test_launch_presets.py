@@ -1,0 +1,328 @@
+"""Every shipped configuration: two steps of it with a tiny model in its place, its dry run, and what its figures come to."""
+
+import json
+import math
+
+import pytest
+import torch
+from tiny import MODEL, ROOT
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+import tasks.countdown
+from r1.batch_arithmetic import batch_arithmetic, batch_lines
+from r1.config import load_config
+from r1.dry_run import dry_run
+from r1.errors import UserError
+from r1.learner import Learner
+from r1.loop import Observer, Trainer, train
+from r1.preflight import prepare
+from r1.prompts import get_template
+from r1.rollout.engine import EngineOptions, generate
+from r1.rollout.transformers_engine import TransformersEngine
+from r1.types import Score
+from tasks import TASKS
+
+CONFIGS = sorted((ROOT / "launch/configs").glob("*.toml"))
+PUBLISHED = [path for path in CONFIGS if path.stem not in ("quickstart", "smollm2_gsm8k_cpu")]
+NUM_PROBLEMS = 60
+
+every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+every_published = pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}[{{ message.role }}] {{ message.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """A second one gains nothing for models this small, and loses a lot where others work on the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory):
+    """A random model of 256 bytes and an end, with a chat template: it reads every prompt, in any template."""
+    folder = tmp_path_factory.mktemp("tiny_llama")
+    # The byte-level alphabet of GPT-2: a character for each byte, sorted so that ids do not depend on hashing.
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {character: number for number, character in enumerate([*alphabet, "<end>"])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<end>")
+    wrapped.chat_template = CHAT_TEMPLATE
+    wrapped.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=8,  # over the GPUs of dapo's engines
+        num_key_value_heads=2,
+        max_position_embeddings=65_536,  # the longest preset fits
+        bos_token_id=None,
+        eos_token_id=vocabulary["<end>"],
+        pad_token_id=vocabulary["<end>"],
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def problems(tmp_path_factory):
+    """Problems as the tasks that read files want them; the fields have the gold in every form that one of them asks for."""
+    path = tmp_path_factory.mktemp("problems") / "sums.jsonl"
+    rows = []
+    for number in range(NUM_PROBLEMS):
+        question, gold = f"What is {number} + 7?", str(number + 7)
+        rows.append({"question": question, "problem": question, "answer": gold, "level": 4, "solution": f"\\boxed{{{gold}}}"})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    # GSM8K's own form, which also stands in for tasks that are not there yet.
+    marked = path.with_name("marked.jsonl")
+    marked.write_text("".join(json.dumps(row | {"answer": f"#### {row['answer']}"}) + "\n" for row in rows))
+    return path, marked
+
+
+@pytest.fixture
+def in_place(tiny_llama, problems, monkeypatch):
+    """path -> overrides that put the tiny model and a file of problems in the place of what cannot be had here."""
+    plain, marked = problems
+    # 20,000 prompts of some hundred bytes take 10 s to encode.
+    monkeypatch.setattr(tasks.countdown, "NUM_PROBLEMS", {"train": NUM_PROBLEMS, "heldout": 10})
+
+    def overrides(path):
+        config = load_config(path)
+        if path.stem == "quickstart":
+            return [f"model.path={MODEL}"]
+        options = [f"model.path={tiny_llama}", "rollout.max_prompt_tokens=2048"]  # a token a byte
+        name = config.task.name.partition(":")[0]
+        if name not in TASKS:
+            options += ["task.name=gsm8k", f"task.path={marked}"]
+        elif name not in ("arithmetic", "countdown"):
+            options.append(f"task.path={marked if name == 'gsm8k' else plain}")
+        try:
+            get_template(config.task.template)
+        except UserError:
+            options.append("task.template=chat")
+        return options
+
+    return overrides
+
+
+SMALL = [
+    "num_steps=2",
+    "rollout.num_workers=1",
+    "rollout.tensor_parallel_size=1",
+    "rollout.dtype=float32",
+    "rollout.group_size=3",
+    "rollout.max_completion_tokens=6",
+    "learner.dtype=float32",
+    "learner.num_ranks=1",
+    "learner.max_tokens_per_microbatch=4096",
+    "evaluate.num_problems=2",
+]
+
+
+class Engine:
+    """The loop's sampler: an engine in this process."""
+
+    def __init__(self, config):
+        rollout = config.rollout
+        self.engine = TransformersEngine(
+            EngineOptions(
+                model_path=config.model.path,
+                dtype="float32",
+                max_prompt_tokens=rollout.max_prompt_tokens,
+                max_completion_tokens=rollout.max_completion_tokens,
+                temperature=rollout.temperature,
+                max_num_seqs=rollout.max_num_seqs,
+                kv_cache_bytes=2**20,
+            )
+        )
+        self.batches = []
+
+    def submit(self, batch):
+        self.batches.append(batch)
+
+    def collect(self, batch):
+        yield from generate(self.engine, batch)
+
+    def load_weights(self, manifest):
+        self.engine.receive_weights(manifest, verify=True)
+        self.engine.load_weights()
+
+    def cut_off(self, batch): ...
+    def pause(self): ...
+    def forget(self): ...
+
+
+class Rewards:
+    """The rewards of a run by name, with values that a random model would not earn: they differ within each group."""
+
+    def __init__(self, weights, correctness):
+        self.weights, self.correctness = weights, correctness
+
+    def submit(self, group): ...
+
+    def forget(self): ...
+
+    def collect(self, groups):
+        return [tuple(self._score(completion) for completion in group.completions) for group in groups]
+
+    def _score(self, completion):
+        breakdown = {name: float(completion.sample_id == 1) for name in self.weights}
+        return Score(reward=sum(weight * breakdown[name] for name, weight in self.weights.items()), breakdown=breakdown)
+
+
+class InProcess:
+    """The loop's learner: the real one, without checkpoints."""
+
+    def __init__(self, learner):
+        self.learner = learner
+        self.update, self.publish_weights = learner.update, learner.publish_weights
+
+    def save(self, progress): ...
+
+    def finish_save(self, limit_s=math.inf): ...
+
+
+@pytest.mark.slow
+@every_config
+def test_two_steps_with_a_tiny_model(path, in_place, tmp_path):
+    published = load_config(path)
+    updates = published.learner.minibatches_per_step
+    # Every mini-batch has a prompt, a step at least two.
+    config = load_config(path, [*in_place(path), *SMALL, f"rollout.num_prompts={max(2, updates)}"])
+    # What makes the recipe is not touched.
+    assert config.algorithm == published.algorithm
+    assert config.learner.learning_rate == published.learner.learning_rate
+    assert (config.learner.minibatches_per_step, config.task.rewards) == (updates, published.task.rewards)
+    prepared = prepare(config)
+    sampler = Engine(config)
+    learner = Learner(config, str(tmp_path / "weights"))
+    before = [parameter.detach().clone() for parameter in learner.model.parameters()]
+    groups = []
+    trainer = Trainer(
+        config=config,
+        correctness=prepared.task.correctness,
+        prompts=lambda progress, num_prompts: prepared.train.batch(
+            progress, num_prompts=num_prompts, group_size=config.rollout.group_size
+        ),
+        sampler=sampler,
+        scorer=Rewards(prepared.task.rewards, prepared.task.correctness),
+        learner=InProcess(learner),
+    )
+    try:
+        reports = train(trainer, Observer(on_groups=lambda step, scored: groups.extend(scored)))
+    finally:
+        learner.close()
+    assert [report.policy_version for report in reports] == [1, 2]
+    assert len(groups) == 2 * config.rollout.num_prompts
+    for report in reports:
+        assert report.metrics["skipped_updates"] == 0
+        assert report.metrics["mismatch"] < config.sync.max_logprob_diff
+        assert all(math.isfinite(value) for value in report.metrics.values()), report.metrics
+    # In the second step at the latest something is learnt: with overlong filtering only from what ended by itself.
+    assert learner.num_updates > 0
+    assert any(not torch.equal(old, new) for old, new in zip(before, learner.model.parameters(), strict=True))
+    assert ("kl" in reports[-1].metrics) == (config.algorithm.kl_coef > 0)
+
+
+@pytest.mark.parametrize(
+    "path",
+    # The quickstart draws 20,000 problems twice.
+    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem == "quickstart")) for path in CONFIGS],
+)
+def test_the_dry_run_of_every_configuration(path, in_place, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    config = load_config(path, [*in_place(path), f"run_dir={tmp_path / 'run'}"])
+    lines = dry_run(config)
+    completions = config.rollout.num_prompts * config.rollout.group_size
+    assert any(f"= {completions:,} completions" in line for line in lines)
+    assert str(tmp_path / "run") in "\n".join(lines)
+    assert not (tmp_path / "run").exists()
+    assert "look at this" not in lines or config.evaluate.num_problems > 3  # few held-out problems in a file of 60
+    assert not any("refused" in line for line in lines)
+
+
+@every_published
+def test_every_published_figure_names_its_source(path):
+    text = path.read_text(encoding="utf-8")
+    header, body = text.split("\nname = ", 1)
+    for part in ("# Models: ", "# Data: ", "# Result", "# Hardware: "):
+        assert part in header, part
+    assert "# Paper: " in header or "# Source: " in header
+    without = [
+        line
+        for line in body.splitlines()[1:]
+        if " = " in line and "#" not in line and not line.startswith(("clip_high", "rewards", "loss"))
+    ]
+    assert without == []
+
+
+def counts_of(stem, num_problems, num_heldout=500):
+    config = load_config(ROOT / f"launch/configs/{stem}.toml")
+    return config, batch_arithmetic(config, num_problems=num_problems, num_heldout=num_heldout)
+
+
+def test_the_arithmetic_of_r1_zero_by_hand():
+    config, counts = counts_of("r1_zero", num_problems=17_398)
+    # A rollout of the paper: 8,192 outputs of 16 a question are 512 questions, in 16 mini-batches of 32 x 16 = 512.
+    assert (counts.prompts, counts.completions) == (512, 8_192)
+    assert (counts.updates, counts.prompts_per_update, counts.completions_per_update) == (16, 32, 512)
+    # 8,192 x 32,768 = 2^13 x 2^15 = 2^28; with prompts 8,192 x (2,048 + 32,768) = 8,192 x 34,816
+    assert (counts.sampled_tokens, counts.tokens) == (268_435_456, 285_212_672)
+    # 650 x 16 = 10,400 updates, the paper's; the reference is replaced after 25 x 16 = 400 of them.
+    assert (counts.steps, counts.all_updates) == (650, 10_400)
+    assert config.algorithm.reference_every * counts.updates == 400
+    # 650 x 512 = 332,800 prompts of 17,398 problems
+    assert counts.epochs == pytest.approx(332_800 / 17_398)
+    assert counts.all_completions == 5_324_800  # 650 x 8,192
+    # A row of 2,048 + 32,768 - 1 tokens fills a micro-batch of 34,816; 512 rows on 32 ranks are 16 for each.
+    assert (counts.longest_row, counts.microbatches) == (34_815, 16)
+    assert counts.in_flight == 8_192  # 32 engines x 256: a whole step at once
+    # Before the first step, and every 25 of 650: 1 + 26. The 256 of evaluate.num_problems, and 26 checkpoints.
+    assert (counts.evaluations, counts.evaluated_completions, counts.checkpoints) == (27, 256, 26)
+    assert (counts.prompts_begun, counts.prompts_at_most, counts.completions_at_most) == (512, 512, 8_192)
+    lines = batch_lines(config, counts)
+    assert "step: 512 prompts x 16 completions = 8,192 completions" in lines
+    assert "updates of a step: 16, each on 32 prompts x 16 = 512 completions" in lines
+
+
+def test_the_arithmetic_of_dapo_by_hand():
+    config, counts = counts_of("dapo", num_problems=17_398, num_heldout=30)
+    assert (counts.prompts, counts.completions) == (512, 8_192)
+    assert (counts.updates, counts.prompts_per_update, counts.completions_per_update) == (16, 32, 512)
+    # 16,384 + 4,096 = 20,480 tokens; 8,192 x 20,480; 8,192 x 22,528
+    assert (counts.sampled_tokens, counts.tokens) == (167_772_160, 184_549_376)
+    # soft_overlong's cache is a fifth of the limit: 20,480 / 5 = 4,096
+    assert config.rollout.max_completion_tokens * 0.2 == 4_096
+    # Ten rounds of dynamic sampling, each of 512 prompts at most: 5,120 x 16.
+    assert (counts.prompts_at_most, counts.completions_at_most) == (5_120, 81_920)
+    assert "worst case of a step: 10 rounds x 512 prompts x 16 = 81,920 completions" in batch_lines(config, counts)
+    # 320 x 16; the warm-up of 20 rollouts is 20 x 16 = 320 updates.
+    assert (counts.all_updates, config.learner.warmup_steps) == (5_120, 320)
+    assert counts.epochs == pytest.approx(163_840 / 17_398)  # 320 x 512 prompts
+    # 512 completions of an update on 128 ranks are 4 each, and a row of 22,527 fills a micro-batch.
+    assert (counts.longest_row, counts.microbatches) == (22_527, 4)
+    assert counts.in_flight == 8_192  # 32 engines x 256
+    # Every 5 of 320 and before the first; 30 problems are fewer than 256.
+    assert (counts.evaluations, counts.evaluated_completions, counts.checkpoints) == (65, 30, 64)
+
+
+def test_the_arithmetic_of_oversampling():
+    config = load_config(ROOT / "launch/configs/quickstart.toml", ["rollout.oversampling=1.3", f"model.path={MODEL}"])
+    counts = batch_arithmetic(config, num_problems=210, num_heldout=2_000)
+    # 16 x 1.3 = 20.8, so 21 prompts are begun, of which 16 count; 50 x 21 / 210 = 5 epochs
+    assert (counts.prompts_begun, counts.prompts, counts.completions_at_most) == (21, 16, 336)
+    assert counts.epochs == 5.0
+    # A row has 16 + 96 - 1 = 111 tokens, 36 of them fit into 4,096, and 256 rows make 8 micro-batches.
+    assert counts.microbatches == 8
+    assert "worst case of a step: 21 prompts begun x 16 = 336 completions" in batch_lines(config, counts)
