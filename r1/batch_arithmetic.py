@@ -46,14 +46,14 @@ class BatchArithmetic:
     """Walks over the training problems, without further rounds of dynamic sampling."""
     evaluations: int
     evaluated_completions: int
-    """Of one evaluation: a completion for each held-out problem."""
+    """Of one evaluation, of all tasks."""
     checkpoints: int
 
 
-def batch_arithmetic(config: RunConfig, *, num_problems: int, num_heldout: int) -> BatchArithmetic:
+def batch_arithmetic(config: RunConfig, *, num_problems: int, num_evaluated: int) -> BatchArithmetic:
     """Work out the counts of a run.
 
-    num_problems: training problems that are not too long. num_heldout: held-out ones there are; evaluate.num_problems caps them.
+    num_problems: training problems that are not too long. num_evaluated: completions of one evaluation.
     """
     rollout, learner = config.rollout, config.learner
     completions = rollout.num_prompts * rollout.group_size
@@ -65,7 +65,6 @@ def batch_arithmetic(config: RunConfig, *, num_problems: int, num_heldout: int) 
     begun = math.ceil(rollout.num_prompts * rollout.oversampling)
     at_most = begun * (MAX_ROUNDS if config.algorithm.zero_variance == "resample" else 1)
     in_flight = rollout.num_workers * rollout.max_num_seqs
-    num_evaluated = min(num_heldout, config.evaluate.num_problems)
     return BatchArithmetic(
         prompts=rollout.num_prompts,
         completions=completions,

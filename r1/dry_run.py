@@ -25,6 +25,7 @@ from r1.run_folder import new_run_folder
 from r1.types import Progress, Prompt
 
 NUM_PROMPTS = 3
+MAX_BAD_ROWS = 5
 MAX_CHARACTERS = 2_000
 """Of a prompt that is shown; a few-shot one is longer than anybody reads."""
 EXAMPLE_GPU_GIB = 80
@@ -38,8 +39,9 @@ def dry_run(config: RunConfig) -> list[str]:
     prepared = prepare(config)
     folder = new_run_folder(config)
     devices = device_lines(config)
-    num_heldout = len(prepared.heldout.prompts) if prepared.heldout else 0
-    counts = batch_arithmetic(config, num_problems=len(prepared.train.prompts), num_heldout=num_heldout)
+    counts = batch_arithmetic(
+        config, num_problems=num_training_problems(prepared), num_evaluated=num_evaluated_completions(prepared)
+    )
     shape = model_shape(config.model.path, config.learner.lora_rank)
     learner, engine = learner_memory(shape, config), engine_memory(shape, config)
     return [
@@ -58,17 +60,29 @@ def dry_run(config: RunConfig) -> list[str]:
 
 def task_lines(config: RunConfig, prepared: Prepared) -> list[str]:
     """Problems, rewards and template."""
-    rewards, correctness = prepared.task.rewards, prepared.task.correctness
-    gated = "reasoning_format" in rewards and config.scoring.format_gates_accuracy
-    longest = max(len(prompt.token_ids) for prompt in prepared.train.prompts)
-    heldout = len(prepared.heldout.prompts) if prepared.heldout else 0
-    return [
-        f"{prepared.task.name}: {len(prepared.train.prompts):,} training problems, {prepared.train.num_skipped:,} left out as "
-        f"longer than {config.rollout.max_prompt_tokens:,} tokens, the longest has {longest:,}; {heldout:,} held-out problems",
-        f"rewards: {', '.join(f'{weight:g} x {name}' for name, weight in rewards.items())}; accuracy is {correctness}"
-        f"{', paid only in the right format' if gated else ''}",
-        f"template {config.task.template}, final answer: {get_template(config.task.template).answer_form}",
-    ]
+    lines = prepared.problems.describe(MAX_BAD_ROWS)
+    longest = max(len(prompt.token_ids) for stream in prepared.problems.train.streams for prompt in stream.prompts)
+    lines.append(f"longest prompt: {longest:,} of at most {config.rollout.max_prompt_tokens:,} tokens")
+    for task in prepared.tasks.values():
+        is_gated = "reasoning_format" in task.rewards and config.scoring.format_gates_accuracy
+        rewards = ", ".join(f"{weight:g} x {name}" for name, weight in task.rewards.items())
+        gate = ", paid only in the right format" if is_gated else ""
+        lines.append(f"rewards of {task.name}: {rewards}; accuracy is {task.correctness}{gate}")
+    heldout = prepared.problems.heldout
+    lines.append(f"an evaluation: {heldout.describe() if heldout else 'none'}")
+    lines.append(f"template {config.task.template}, final answer: {get_template(config.task.template).answer_form}")
+    return lines
+
+
+def num_training_problems(prepared: Prepared) -> int:
+    """Of all tasks."""
+    return sum(len(stream.prompts) for stream in prepared.problems.train.streams)
+
+
+def num_evaluated_completions(prepared: Prepared) -> int:
+    """Of one evaluation."""
+    heldout = prepared.problems.heldout
+    return sum(len(batch.prompts) * batch.group_size for batch in heldout.batches(0, 0)) if heldout else 0
 
 
 def device_lines(config: RunConfig) -> list[str]:
@@ -136,7 +150,7 @@ def smallest_gpu(learner: LearnerMemory, engine: EngineMemory, *, colocated: boo
 def first_prompts(config: RunConfig, prepared: Prepared) -> Sequence[Prompt]:
     """What step 1 begins with."""
     num_prompts = min(NUM_PROMPTS, config.rollout.num_prompts)
-    return prepared.train.batch(Progress(), num_prompts=num_prompts, group_size=config.rollout.group_size).prompts
+    return prepared.problems.train.batch(Progress(), num_prompts=num_prompts, group_size=config.rollout.group_size).prompts
 
 
 def prompt_lines(prompts: Sequence[Prompt]) -> list[str]:
@@ -156,7 +170,7 @@ def written_lines(config: RunConfig, counts: BatchArithmetic, shape: ModelShape)
     adapter = shape.trained_parameters if config.learner.lora_rank else 0
     # float32 weights and two moments of what is trained, and the policy in the engine's dtype in hf/.
     state = 12 * (adapter or shape.num_parameters)
-    policy = (2 if config.rollout.dtype == "bfloat16" else 4) * shape.num_parameters
+    policy = (2 if config.dtype == "bfloat16" else 4) * shape.num_parameters
     reference = 4 * shape.num_parameters if config.algorithm.kl_coef > 0 and config.algorithm.reference_every else 0
     return [
         "config.json, metrics.jsonl, tensorboard/, traces/, summary.json, curves.png",
@@ -168,13 +182,13 @@ def written_lines(config: RunConfig, counts: BatchArithmetic, shape: ModelShape)
 def warnings(config: RunConfig, prepared: Prepared, counts: BatchArithmetic) -> list[str]:
     """What is allowed, and hardly meant."""
     found = []
-    rollout, learner = config.rollout, config.learner
+    learner = config.learner
     if learner.warmup_steps > counts.all_updates:
         found.append(
             f"learner.warmup_steps = {learner.warmup_steps:,} is more than the run's {counts.all_updates:,} updates: the "
             "learning rate never gets to its value"
         )
-    is_half = "bfloat16" in (rollout.dtype, learner.dtype)
+    is_half = config.dtype == "bfloat16"
     if is_half and config.sync.verify == "on" and config.sync.max_logprob_diff <= HEALTHY_BFLOAT16:
         found.append(
             f"sync.max_logprob_diff = {config.sync.max_logprob_diff:g} will stop a run in bfloat16, where {HEALTHY_BFLOAT16} is "
@@ -185,18 +199,12 @@ def warnings(config: RunConfig, prepared: Prepared, counts: BatchArithmetic) -> 
             f"learner.max_tokens_per_microbatch = {learner.max_tokens_per_microbatch:,} is below the longest row of "
             f"{counts.longest_row:,} tokens: such a row is a micro-batch of its own, and the memory above is for it"
         )
-    if config.evaluate.num_problems > counts.evaluated_completions:
-        found.append(
-            f"evaluate.num_problems = {config.evaluate.num_problems:,}, but there are {counts.evaluated_completions:,} "
-            "held-out problems"
-        )
     for option, every in (("evaluate.every", config.evaluate.every), ("checkpoint.every", config.checkpoint.every)):
         if every > config.num_steps:
             found.append(f"{option} = {every:,} is more than the run's {config.num_steps:,} steps: only the end is due")
-    if counts.prompts_begun > len(prepared.train.prompts):
-        found.append(
-            f"a step takes {counts.prompts_begun:,} prompts of {len(prepared.train.prompts):,} problems: some come twice in it"
-        )
+    num_problems = num_training_problems(prepared)
+    if counts.prompts_begun > num_problems:
+        found.append(f"a step takes {counts.prompts_begun:,} prompts of {num_problems:,} problems: some come twice in it")
     return found
 
 

@@ -181,13 +181,13 @@ def learner_memory(shape: ModelShape, config: RunConfig) -> LearnerMemory:
 
 def _casts(shape: ModelShape, config: RunConfig) -> float:
     learner = config.learner
-    if learner.dtype == "float32":
+    if config.dtype == "float32":
         return 0.0
     if not learner.gradient_checkpointing:  # the backward pass needs them all, those of frozen weights too
-        return BYTES[learner.dtype] * (shape.num_parameters + shape.trained_parameters * (learner.lora_rank > 0))
+        return BYTES[config.dtype] * (shape.num_parameters + shape.trained_parameters * (learner.lora_rank > 0))
     if learner.num_ranks == 1:  # autocast's cache keeps those of trained weights until the forward pass has ended
-        return BYTES[learner.dtype] * shape.trained_parameters
-    return BYTES[learner.dtype] * (shape.outer_parameters + shape.block_parameters)
+        return BYTES[config.dtype] * shape.trained_parameters
+    return BYTES[config.dtype] * (shape.outer_parameters + shape.block_parameters)
 
 
 def microbatch_tokens(config: RunConfig) -> int:
@@ -207,7 +207,7 @@ def _activations(shape: ModelShape, config: RunConfig) -> float:
     activation, up, their product). Autocast leaves norms and the residual stream in float32, and casts the input of each of
     five projections on its own. With gradient checkpointing a layer keeps its input alone, and one at a time has all.
     """
-    tokens, size = microbatch_tokens(config), BYTES[config.learner.dtype]
+    tokens, size = microbatch_tokens(config), BYTES[config.dtype]
     heads, shared = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
     inner = size * (3 * heads + 2 * shared + 4 * shape.intermediate_size)
     if size == FLOAT32:
@@ -222,7 +222,7 @@ def _activations(shape: ModelShape, config: RunConfig) -> float:
 def engine_memory(shape: ModelShape, config: RunConfig) -> EngineMemory:
     """Estimate what an engine keeps on each of its devices; on a GPU it takes its whole share and fills it with cache."""
     rollout = config.rollout
-    size, devices = BYTES[rollout.dtype], rollout.tensor_parallel_size
+    size, devices = BYTES[config.dtype], rollout.tensor_parallel_size
     if shape.latent_size:  # each device has all of it
         numbers = shape.latent_size
     else:  # keys and values; fewer heads than devices are copied

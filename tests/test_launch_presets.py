@@ -25,7 +25,8 @@ from tasks import TASKS
 
 CONFIGS = sorted((ROOT / "launch/configs").glob("*.toml"))
 PUBLISHED = [path for path in CONFIGS if path.stem not in ("quickstart", "smollm2_gsm8k_cpu")]
-NUM_PROBLEMS = 60
+NUM_PROBLEMS = 1_200
+"""A step of the largest preset takes 1,024."""
 
 every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 every_published = pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
@@ -120,13 +121,12 @@ SMALL = [
     "num_steps=2",
     "rollout.num_workers=1",
     "rollout.tensor_parallel_size=1",
-    "rollout.dtype=float32",
     "rollout.group_size=3",
     "rollout.max_completion_tokens=6",
-    "learner.dtype=float32",
+    "dtype=float32",
     "learner.num_ranks=1",
     "learner.max_tokens_per_microbatch=4096",
-    "evaluate.num_problems=2",
+    "evaluate.num_completions=2",
 ]
 
 
@@ -143,7 +143,6 @@ class Engine:
                 max_completion_tokens=rollout.max_completion_tokens,
                 temperature=rollout.temperature,
                 max_num_seqs=rollout.max_num_seqs,
-                kv_cache_bytes=2**20,
             )
         )
         self.batches = []
@@ -212,7 +211,7 @@ def test_two_steps_with_a_tiny_model(path, in_place, tmp_path):
     trainer = Trainer(
         config=config,
         correctness=prepared.task.correctness,
-        prompts=lambda progress, num_prompts: prepared.train.batch(
+        prompts=lambda progress, num_prompts: prepared.problems.train.batch(
             progress, num_prompts=num_prompts, group_size=config.rollout.group_size
         ),
         sampler=sampler,
@@ -248,7 +247,6 @@ def test_the_dry_run_of_every_configuration(path, in_place, monkeypatch, tmp_pat
     assert any(f"= {completions:,} completions" in line for line in lines)
     assert str(tmp_path / "run") in "\n".join(lines)
     assert not (tmp_path / "run").exists()
-    assert "look at this" not in lines or config.evaluate.num_problems > 3  # few held-out problems in a file of 60
     assert not any("refused" in line for line in lines)
 
 
@@ -267,9 +265,9 @@ def test_every_published_figure_names_its_source(path):
     assert without == []
 
 
-def counts_of(stem, num_problems, num_heldout=500):
+def counts_of(stem, num_problems, num_evaluated=256):
     config = load_config(ROOT / f"launch/configs/{stem}.toml")
-    return config, batch_arithmetic(config, num_problems=num_problems, num_heldout=num_heldout)
+    return config, batch_arithmetic(config, num_problems=num_problems, num_evaluated=num_evaluated)
 
 
 def test_the_arithmetic_of_r1_zero_by_hand():
@@ -288,7 +286,7 @@ def test_the_arithmetic_of_r1_zero_by_hand():
     # A row of 2,048 + 32,768 - 1 tokens fills a micro-batch of 34,816; 512 rows on 32 ranks are 16 for each.
     assert (counts.longest_row, counts.microbatches) == (34_815, 16)
     assert counts.in_flight == 8_192  # 32 engines x 256: a whole step at once
-    # Before the first step, and every 25 of 650: 1 + 26. The 256 of evaluate.num_problems, and 26 checkpoints.
+    # Before the first step, and every 25 of 650: 1 + 26. The 256 of evaluate.num_completions, and 26 checkpoints.
     assert (counts.evaluations, counts.evaluated_completions, counts.checkpoints) == (27, 256, 26)
     assert (counts.prompts_begun, counts.prompts_at_most, counts.completions_at_most) == (512, 512, 8_192)
     lines = batch_lines(config, counts)
@@ -297,7 +295,7 @@ def test_the_arithmetic_of_r1_zero_by_hand():
 
 
 def test_the_arithmetic_of_dapo_by_hand():
-    config, counts = counts_of("dapo", num_problems=17_398, num_heldout=30)
+    config, counts = counts_of("dapo", num_problems=17_398, num_evaluated=240)
     assert (counts.prompts, counts.completions) == (512, 8_192)
     assert (counts.updates, counts.prompts_per_update, counts.completions_per_update) == (16, 32, 512)
     # 16,384 + 4,096 = 20,480 tokens; 8,192 x 20,480; 8,192 x 22,528
@@ -313,13 +311,13 @@ def test_the_arithmetic_of_dapo_by_hand():
     # 512 completions of an update on 128 ranks are 4 each, and a row of 22,527 fills a micro-batch.
     assert (counts.longest_row, counts.microbatches) == (22_527, 4)
     assert counts.in_flight == 8_192  # 32 engines x 256
-    # Every 5 of 320 and before the first; 30 problems are fewer than 256.
-    assert (counts.evaluations, counts.evaluated_completions, counts.checkpoints) == (65, 30, 64)
+    # Every 5 of 320 and before the first; of AIME's 30 problems each has 256 // 30 = 8 completions.
+    assert (counts.evaluations, counts.evaluated_completions, counts.checkpoints) == (65, 240, 64)
 
 
 def test_the_arithmetic_of_oversampling():
     config = load_config(ROOT / "launch/configs/quickstart.toml", ["rollout.oversampling=1.3", f"model.path={MODEL}"])
-    counts = batch_arithmetic(config, num_problems=210, num_heldout=2_000)
+    counts = batch_arithmetic(config, num_problems=210, num_evaluated=256)
     # 16 x 1.3 = 20.8, so 21 prompts are begun, of which 16 count; 50 x 21 / 210 = 5 epochs
     assert (counts.prompts_begun, counts.prompts, counts.completions_at_most) == (21, 16, 336)
     assert counts.epochs == 5.0

@@ -35,7 +35,7 @@ def qwen_7b(tmp_path_factory):
 
 
 def big_config(path, *overrides):
-    half = ["rollout.dtype=bfloat16", "learner.dtype=bfloat16", "learner.gradient_checkpointing=true"]
+    half = ["dtype=bfloat16", "learner.gradient_checkpointing=true"]
     return tiny_config(f"model.path={path}", *half, *overrides)
 
 
@@ -130,7 +130,7 @@ def test_every_family_has_a_shape(family, tmp_path):
 
 
 def test_the_weights_and_moments_of_a_real_learner(tmp_path):
-    config = tiny_config("learner.num_threads=1")
+    config = tiny_config("num_threads=1")
     learner = Learner(config, str(tmp_path / "weights"))
     try:
         for parameter in learner.policy.parameters():
@@ -201,15 +201,14 @@ def test_the_prompts_are_those_of_step_1_and_cannot_repaint_a_terminal():
 
 def test_warnings_say_what_is_hardly_meant():
     config = tiny_config(
-        "learner.warmup_steps=60", "rollout.dtype=bfloat16", "learner.max_tokens_per_microbatch=100", "evaluate.num_problems=3000",
-        "evaluate.every=51",
+        "learner.warmup_steps=60", "dtype=bfloat16", "learner.max_tokens_per_microbatch=100", "evaluate.every=51"
     )
     prepared = prepare(config)
     from r1.batch_arithmetic import batch_arithmetic
 
-    counts = batch_arithmetic(config, num_problems=8, num_heldout=2_000)
+    counts = batch_arithmetic(config, num_problems=8, num_evaluated=256)
     found = warnings(config, prepared, counts)
-    wanted = ["learner.warmup_steps = 60", "sync.max_logprob_diff", "max_tokens_per_microbatch = 100", "3,000, but", "evaluate.every"]
+    wanted = ["learner.warmup_steps = 60", "sync.max_logprob_diff", "max_tokens_per_microbatch = 100", "evaluate.every"]
     assert len(found) == len(wanted)
     assert all(part in line for part, line in zip(wanted, found, strict=True)), found
-    assert warnings(tiny_config(), prepared, batch_arithmetic(tiny_config(), num_problems=8, num_heldout=256)) == []
+    assert warnings(tiny_config(), prepared, batch_arithmetic(tiny_config(), num_problems=8, num_evaluated=256)) == []
