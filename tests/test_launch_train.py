@@ -53,7 +53,7 @@ QUICKSTART = "launch/configs/quickstart.toml"
         ([QUICKSTART, "task.name=gsm8k", "task.path=no/such.jsonl"], ["no/such.jsonl"]),
         ([QUICKSTART, "model.path=./nowhere"], ["'model.path'", "is not a folder"]),
         ([QUICKSTART, "model.path=models/SmolLM2-absent"], ["'model.path'", "is not a folder", "python -m launch.get_smollm2"]),
-        ([QUICKSTART, "rollout.max_prompt_tokens=3"], ["all 20000 prompts are longer than 3 tokens", "raise it to at least"]),
+        ([QUICKSTART, "rollout.max_prompt_tokens=3"], ["all 2000 prompts are longer than 3 tokens", "raise it to at least"]),
         (
             [QUICKSTART, "rollout.max_completion_tokens=5000"],
             ["must fit the model's context", "lower max_completion_tokens to at most 240"],

@@ -82,11 +82,12 @@ def kept_steps(run_dir):
 def test_what_a_resumed_run_has_otherwise_is_listed(tmp_path):
     folder = save(tmp_path, 1)
     assert changed_options(folder, CONFIG) == []
-    changed = tiny_config("seed=3", "learner.learning_rate=0.5", 'task.rewards={"accuracy"=1.0}', "run_dir=elsewhere")
+    changed = tiny_config("seed=3", "learner.learning_rate=0.5", 'task.rewards={"accuracy"=1.0,"tag_count"=1.0}', "run_dir=elsewhere")
     assert changed_options(folder, changed) == [
         "seed: 0 -> 3",
+        "task.rewards.reasoning_format: 0.1 -> None",
         "learner.learning_rate: 0.0002 -> 0.5",
-        "task.rewards.accuracy: None -> 1.0",
+        "task.rewards.tag_count: None -> 1.0",
     ]
 
 

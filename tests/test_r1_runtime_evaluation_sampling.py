@@ -101,5 +101,5 @@ def test_seeds_are_no_matter_of_chunks_and_differ_between_seeds(started, tmp_pat
 
 def test_files_of_other_problems_are_refused(started, tmp_path):
     sample(tmp_path, num_problems=9)
-    with pytest.raises(UserError, match=r"heldout-000003.parquet' holds other problems than the task 'arithmetic' has now"):
+    with pytest.raises(UserError, match=r"heldout-000003.parquet' holds other prompts or golds than the task 'arithmetic' has now"):
         sample(tmp_path)

@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from r1.cli.printing import new_console, new_table, text_cells
-from r1.config_text import config_lines, differing_options, read_config
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Read the configuration of a file or of a run.")
 
@@ -30,6 +29,8 @@ def show(
       r1 config show launch/configs/quickstart.toml --docs > mine.toml
       r1 config show RUN num_steps=100
     """
+    from r1.config_text import config_lines, read_config  # imports pydantic: `r1 --help` answers without it
+
     for line in config_lines(read_config(source, overrides or ()), docs=docs):
         print(line)
 
@@ -43,6 +44,8 @@ def diff(first: Annotated[str, Source], second: Annotated[str, Source]) -> None:
       r1 config diff launch/configs/dapo.toml launch/configs/dr_grpo.toml
       r1 config diff runs/first runs/second
     """
+    from r1.config_text import differing_options, read_config
+
     differing = differing_options(read_config(first), read_config(second))
     if not differing:
         return
