@@ -57,6 +57,11 @@ def test_rewards_are_those_that_the_template_leaves(capsys, sums):
     assert "rewards: 1 math_answer; math_answer tells right from wrong" in printed
 
 
+def test_a_model_that_is_not_there_is_named(capsys, sums):
+    printed = output_of(capsys, "tasks", "show", "jsonl", "--path", sums, "--model", "./nowhere", code=2)
+    assert printed.startswith("error: option '--model': './nowhere' is not a folder")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -65,7 +70,6 @@ def test_rewards_are_those_that_the_template_leaves(capsys, sums):
         (("gsm8k", "--path", "gone.jsonl"), "error: option 'task.path': no file 'gone.jsonl'"),
         (("countdown", "--split", "test"), "error: option '--split': must be train or heldout, got 'test'"),
         (("countdown", "--template", "nope"), "error: option 'task.template': no template 'nope'"),
-        (("countdown", "--model", "./nowhere"), "error: option '--model': './nowhere' is not a folder"),
         (("arithmetic", "--template", "chat", "-n", "1"), "error: option 'task.template': a chat template is the model's"),
     ],
 )

@@ -9,6 +9,7 @@ from test_r1_policy_model import FAMILIES, make_family
 from tiny import MODEL, tiny_config
 from transformers import AutoModelForCausalLM
 
+import tasks.arithmetic
 from r1.dry_run import device_lines, first_prompts, memory_lines, prompt_lines, smallest_gpu, warnings
 from r1.errors import UserError
 from r1.learner import Learner
@@ -25,6 +26,12 @@ QWEN_7B = {
     "num_key_value_heads": 4,
     "tie_word_embeddings": False,
 }
+
+
+@pytest.fixture(autouse=True)
+def few_additions(monkeypatch):
+    """20,000 take a second to draw and to encode."""
+    monkeypatch.setattr(tasks.arithmetic, "NUM_PROBLEMS", {"train": 2_000, "heldout": 300})
 
 
 @pytest.fixture(scope="module")
