@@ -7,7 +7,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -179,7 +179,7 @@ class RunConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     num_steps: Count
     deadline_s: PositiveFloat = 600.0
-    """Longest time for any one phase (starting a worker, sampling a step, an update, a part of a sync, a checkpoint), seconds."""
+    """Longest time for any one phase (starting a worker, sampling a group, an update, a part of a sync, a checkpoint), seconds."""
     dtype: Dtype = "float32"
     """What engines and learner compute with, and what a weight sync ships; master weights and optimizer state are float32."""
     num_threads: Count = 2
@@ -258,7 +258,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise UserError(f"override {override!r} must look like section.option=value, e.g. learner.learning_rate=1e-4")
-    *sections, option = key.strip().split(".")
+    *sections, option = (part.strip("\"'") for part in key.strip().split("."))  # task.mix."math:3-5".weight, as in the file
     for section in sections:
         if section == "algorithm" and isinstance(tree.get(section), str):
             tree[section] = {"preset": tree[section]}
@@ -295,5 +295,6 @@ def _explain(error: Mapping[str, Any]) -> str:
 def _options_beside(location: Sequence[str]) -> list[str]:
     section: Any = RunConfig
     for part in location[:-1]:
-        section = section.model_fields[part].annotation
+        # Of task.mix, a table of tasks by name: the name is skipped.
+        section = section.model_fields[part].annotation if hasattr(section, "model_fields") else get_args(section)[1]
     return list(section.model_fields)

@@ -89,6 +89,8 @@ def toml_value(value: Any) -> str:
     """
     if value is None:
         return "unset"
+    if isinstance(value, BaseModel):  # a task of task.mix; TOML has no null
+        value = value.model_dump(exclude_none=True)
     if isinstance(value, Mapping):
         inner = ", ".join(f"{_key(name)} = {toml_value(item)}" for name, item in value.items())
         return f"{{ {inner} }}"

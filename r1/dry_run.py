@@ -9,6 +9,7 @@ from r1.config import RunConfig
 from r1.config_text import config_lines
 from r1.errors import UserError
 from r1.memory_estimate import (
+    FLOAT32,
     GIB,
     EngineMemory,
     LearnerMemory,
@@ -22,12 +23,14 @@ from r1.preflight import Prepared, prepare
 from r1.prompts import get_template
 from r1.rollout.engine import COLOCATED_GPU_SHARE, GPU_SHARE
 from r1.run_folder import new_run_folder
+from r1.scoring_rules import FORMAT_GATE
 from r1.types import Progress, Prompt
 
 NUM_PROMPTS = 3
 MAX_BAD_ROWS = 5
 MAX_CHARACTERS = 2_000
 """Of a prompt that is shown; a few-shot one is longer than anybody reads."""
+RANKS_PER_NODE = 8
 EXAMPLE_GPU_GIB = 80
 """Of the GPU that a cache is reckoned for: an A100 or H100."""
 HEALTHY_BFLOAT16 = 0.03
@@ -107,7 +110,11 @@ def device_lines(config: RunConfig) -> list[str]:
         wants = Counter((str(bundle), bundle.holds) for bundle in bundles)
         lines.append(f"{name}: {', '.join(f'{count} x {text} ({holds})' for (text, holds), count in wants.items())}")
     if rollout.placement is None:
-        lines.append("a single GPU would be shared: engine and learner take turns on it")
+        try:
+            plan_placement(config, 1)
+            lines.append("on a single GPU: engine and learner share it, and take turns")
+        except UserError as error:
+            lines.append(f"on a single GPU: refused: {error}")
     return lines
 
 
@@ -119,20 +126,27 @@ def memory_lines(config: RunConfig, shape: ModelShape, learner: LearnerMemory, e
     completion_tokens = rollout.max_prompt_tokens + rollout.max_completion_tokens
     colocated = rollout.placement == "colocated"
     share = COLOCATED_GPU_SHARE if colocated else GPU_SHARE
-    room = EXAMPLE_GPU_GIB * GIB * share - engine.weights
+    room = EXAMPLE_GPU_GIB * GIB * share - engine.weights - engine.working
+    single = ""
+    if rollout.placement is None:
+        single = f", or a single one {_bytes(smallest_gpu(learner, engine, colocated=True))}, shared by turns"
     num_whole = max(0, int(room // engine.cache_per_completion))
     return [
         f"model: {shape.num_parameters:,} parameters, {trained}",
         f"a learner rank: {_bytes(learner.peak)} in an update, {_bytes(learner.kept)} while engines sample ("
         + ", ".join(f"{name} {_bytes(value)}" for name, value in parts if value)
         + f"; a micro-batch of {microbatch_tokens(config):,} tokens)",
-        f"an engine's device: weights {_bytes(engine.weights)}, cache {_bytes(engine.cache_per_token)} a token, "
+        f"an engine's device: weights {_bytes(engine.weights)}, its own activations {_bytes(engine.working)}, cache {_bytes(engine.cache_per_token)} a token, "
         f"{_bytes(engine.cache_per_completion)} a completion of {completion_tokens:,} tokens, "
         f"{_bytes(engine.cache_wanted)} for all that may run at once, each of full length",
         f"a GPU of {EXAMPLE_GPU_GIB} GiB: the engine takes {share:g} of it, its cache holds {num_whole:,} completions "
         "of full length",
         f"so each GPU needs at least {_bytes(smallest_gpu(learner, engine, colocated=colocated))}"
-        f"{', shared by turns' if colocated else ''}; a run on CPUs the sum over its processes",
+        f"{', shared by turns' if colocated else ''}"
+        f"{single}; a run on CPUs the sum over its processes",
+        f"CPU memory at the start: each learner rank reads the model in float32, {_bytes(FLOAT32 * shape.num_parameters)}, all "
+        f"ranks of a node at once ({_bytes(FLOAT32 * shape.num_parameters * min(RANKS_PER_NODE, config.learner.num_ranks))} for "
+        f"{min(RANKS_PER_NODE, config.learner.num_ranks)})",
     ]
 
 
@@ -141,7 +155,7 @@ def smallest_gpu(learner: LearnerMemory, engine: EngineMemory, *, colocated: boo
 
     Colocated, the engine sleeps during updates, and what the learner keeps while it samples has the engine's other half.
     """
-    least_engine = engine.weights + engine.cache_per_completion
+    least_engine = engine.weights + engine.working + engine.cache_per_completion
     if not colocated:
         return max(learner.peak, least_engine / GPU_SHARE)
     return max(learner.peak, learner.kept / (1 - COLOCATED_GPU_SHARE), least_engine / COLOCATED_GPU_SHARE)
@@ -202,6 +216,13 @@ def warnings(config: RunConfig, prepared: Prepared, counts: BatchArithmetic) -> 
     for option, every in (("evaluate.every", config.evaluate.every), ("checkpoint.every", config.checkpoint.every)):
         if every > config.num_steps:
             found.append(f"{option} = {every:,} is more than the run's {config.num_steps:,} steps: only the end is due")
+    asks = get_template(config.task.template).asks_for_thinking
+    for task in prepared.tasks.values():
+        if FORMAT_GATE in task.rewards and config.scoring.format_gates_accuracy and not asks:
+            found.append(
+                f"{task.name}: without its format a right answer earns nothing, and template {config.task.template} does not "
+                "name <think>: only a model that writes the tags by itself is paid; scoring.format_gates_accuracy=false adds the two"
+            )
     num_problems = num_training_problems(prepared)
     if counts.prompts_begun > num_problems:
         found.append(f"a step takes {counts.prompts_begun:,} prompts of {num_problems:,} problems: some come twice in it")

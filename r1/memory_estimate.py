@@ -2,8 +2,9 @@
 
 What is counted is what `r1/learner.py`, `r1/ranks.py`, `r1/algorithm/logprobs.py` and `r1/rollout/vllm_engine.py` hold, by
 formulas for dense decoders (Llama, Qwen). Left out: the frameworks themselves (about 1 GiB of a GPU for CUDA and NCCL, 1 to
-2 GiB of a process), what allocators keep of freed memory, and copies for checkpoints and exports, which are in CPU memory. A
-mixture's activations count the experts that a token visits, without the router's bookkeeping.
+2 GiB of a process), what allocators keep of freed memory, and copies for checkpoints and exports, which are in CPU memory,
+where each rank also reads the whole model at its start. A mixture's activations count the experts that a token visits, without
+the router's bookkeeping.
 
 Measured once, SmolLM2-135M, float32, one micro-batch of 16 x 256 tokens, the second update of a learner on a CPU, peak of the
 process above what it held before the learner was made:
@@ -18,6 +19,7 @@ from typing import Any
 from r1.algorithm.logprobs import CHUNK_TOKENS
 from r1.config import RunConfig
 from r1.errors import UserError
+from r1.rollout.engine import MIN_BATCHED_TOKENS
 
 GIB = 2**30
 FLOAT32 = 4
@@ -97,6 +99,8 @@ class EngineMemory:
     """Bytes of one engine on one of its devices."""
 
     weights: float
+    working: float
+    """Activations and logits of the largest forward pass, which vLLM takes off its share before it makes the cache."""
     cache_per_token: float
     cache_per_completion: float
     """Of the longest prompt with the longest completion."""
@@ -230,7 +234,13 @@ def engine_memory(shape: ModelShape, config: RunConfig) -> EngineMemory:
     per_token = float(shape.num_layers * numbers * size)
     per_completion = per_token * (rollout.max_prompt_tokens + rollout.max_completion_tokens)
     share = -(-rollout.num_prompts * rollout.group_size // rollout.num_workers)
+    # Chunked prefill is off: a pass has up to max(longest sequence, MIN_BATCHED_TOKENS) tokens. Of the MLP the fused gate and up
+    # and their product are alive at once, beside the residual stream and what goes into the layer; logits are float32, twice.
+    batched = max(rollout.max_prompt_tokens + rollout.max_completion_tokens, MIN_BATCHED_TOKENS)
+    working = size * batched * (3 * shape.intermediate_size / devices + 4 * shape.hidden_size)
+    working += 2 * FLOAT32 * min(rollout.max_num_seqs, batched) * shape.vocab_size
     return EngineMemory(
+        working=working,
         weights=size * shape.num_parameters / devices,
         cache_per_token=per_token,
         cache_per_completion=per_completion,

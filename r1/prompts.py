@@ -36,7 +36,7 @@ class Template:
     example: str = ""
     """One of them, with {question}, {solution} and {answer}, the gold."""
     stop: tuple[str, ...] = ()
-    """What ends a completion besides the end of sequence: a base model would go on with a question of its own."""
+    """What ends a completion besides the end of sequence; rewards see it where it is a closing tag."""
 
     @property
     def asks_for_thinking(self) -> bool:
@@ -61,16 +61,21 @@ _QWEN_BOXED = (
     "<|im_start|>system\nReason step by step, and put {answer} in \\boxed{}.<|im_end|>\n"
     "<|im_start|>user\n{instructions}{question}<|im_end|>\n<|im_start|>assistant\n"
 )
+# A base model goes on behind its answer, with a turn of the user's say, and whatever stands there spoils the answer.
+# Open-Reasoner-Zero (arXiv 2503.24290) and Dr. GRPO (2503.20783) stop there as well.
+_ANSWERED = ("</answer>",)
+# Qwen2.5's base models close a turn with this, and have another token for the end of sequence.
+_END_OF_TURN = ("<|im_end|>",)
 _EXAMPLE = "Question: {question}\nAnswer: {solution}\n#### {answer}\n\n"
 
 TEMPLATES: Mapping[str, Template] = {
     "plain": Template(text="{question}"),
-    "r1_zero": Template(text=_R1_ZERO, answer_form="tags"),
-    "r1_zero_prefill": Template(text=_R1_ZERO, prefill="<think>", answer_form="tags"),
-    "chat": Template(text=_CHAT, is_chat=True, answer_form="tags"),
-    "chat_prefill": Template(text=_CHAT, is_chat=True, prefill="<think>", answer_form="tags"),
-    "boxed_chat": Template(text=_BOXED, is_chat=True, answer_form="box"),
-    "qwen_boxed": Template(text=_QWEN_BOXED, answer_form="box", stop=("<|im_end|>",)),
+    "r1_zero": Template(text=_R1_ZERO, answer_form="tags", stop=_ANSWERED),
+    "r1_zero_prefill": Template(text=_R1_ZERO, prefill="<think>", answer_form="tags", stop=_ANSWERED),
+    "chat": Template(text=_CHAT, is_chat=True, answer_form="tags", stop=_END_OF_TURN),
+    "chat_prefill": Template(text=_CHAT, is_chat=True, prefill="<think>", answer_form="tags", stop=_END_OF_TURN),
+    "boxed_chat": Template(text=_BOXED, is_chat=True, answer_form="box", stop=_END_OF_TURN),
+    "qwen_boxed": Template(text=_QWEN_BOXED, answer_form="box", stop=_END_OF_TURN),
     # Wei et al. 2022, arXiv 2201.11903: worked examples, in GSM8K's own notation.
     "few_shot": Template(
         text="{examples}Question: {instructions}{question}\nAnswer:",

@@ -38,7 +38,7 @@ class Prompt:
     answer_form: AnswerForm = "any"
     """What the template asks for; rewards find it in their reference."""
     stop: tuple[str, ...] = ()
-    """Texts that end a completion as the end-of-sequence token does; rewards do not see them."""
+    """Texts that end a completion as the end-of-sequence token does; rewards see those that are closing tags."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,15 +12,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 import tasks.countdown
 from r1.config import load_config
 from r1.dry_run import dry_run
-from r1.errors import UserError
 from r1.learner import Learner
 from r1.loop import Observer, Trainer, train
 from r1.preflight import prepare
-from r1.prompts import get_template
 from r1.rollout.engine import EngineOptions, generate
 from r1.rollout.transformers_engine import TransformersEngine
-from r1.types import Score
-from tasks import TASKS
+from r1.scoring import RewardPool
+from r1.types import Completion, Progress, RolloutGroup, Score
 
 CONFIGS = sorted((ROOT / "launch/configs").glob("*.toml"))
 PUBLISHED = [path for path in CONFIGS if path.stem not in ("quickstart", "smollm2_gsm8k_cpu")]
@@ -84,16 +82,18 @@ def problems(tmp_path_factory):
         question, gold = f"What is {number} + 7?", str(number + 7)
         rows.append({"question": question, "problem": question, "answer": gold, "level": 4, "solution": f"\\boxed{{{gold}}}"})
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    # GSM8K's own form, which also stands in for tasks that are not there yet.
+    # GSM8K's own form.
     marked = path.with_name("marked.jsonl")
     marked.write_text("".join(json.dumps(row | {"answer": f"#### {row['answer']}"}) + "\n" for row in rows))
-    return path, marked
+    benchmark = path.with_name("benchmark.jsonl")
+    benchmark.write_text(json.dumps({"problem": "What is 9 + 9?", "answer": "18"}) + "\n")
+    return path, marked, benchmark
 
 
 @pytest.fixture
 def in_place(tiny_llama, problems, monkeypatch):
     """path -> overrides that put the tiny model and a file of problems in the place of what cannot be had here."""
-    plain, marked = problems
+    plain, marked, benchmark = problems
     # 20,000 prompts of some hundred bytes take 10 s to encode.
     monkeypatch.setattr(tasks.countdown, "NUM_PROBLEMS", {"train": NUM_PROBLEMS, "heldout": 10})
 
@@ -103,14 +103,9 @@ def in_place(tiny_llama, problems, monkeypatch):
             return [f"model.path={MODEL}"]
         options = [f"model.path={tiny_llama}", "rollout.max_prompt_tokens=2048"]  # a token a byte
         name = config.task.name.partition(":")[0]
-        if name not in TASKS:
-            options += ["task.name=gsm8k", f"task.path={marked}"]
-        elif name not in ("arithmetic", "countdown"):
+        if name not in ("arithmetic", "countdown"):
             options.append(f"task.path={marked if name == 'gsm8k' else plain}")
-        try:
-            get_template(config.task.template)
-        except UserError:
-            options.append("task.template=chat")
+        options += [f"task.mix.{other}.path={benchmark}" for other in config.task.mix]
         return options
 
     return overrides
@@ -209,7 +204,7 @@ def test_two_steps_with_a_tiny_model(path, in_place, tmp_path):
     groups = []
     trainer = Trainer(
         config=config,
-        correctness=prepared.task.correctness,
+        correctness={name: task.correctness for name, task in prepared.tasks.items()},
         prompts=lambda progress, num_prompts: prepared.problems.train.batch(
             progress, num_prompts=num_prompts, group_size=config.rollout.group_size
         ),
@@ -262,3 +257,38 @@ def test_every_published_figure_names_its_source(path):
         if " = " in line and "#" not in line and not line.startswith(("clip_high", "rewards", "loss"))
     ]
     assert without == []
+
+
+ANSWERS = {
+    "tags": "</think> <answer>{}</answer>",
+    "box": "So it is \\boxed{{{}}}.",
+    "line": "So\nAnswer: {}",
+}
+"""What ends a completion in the form that a template asks for."""
+
+
+@every_published
+def test_what_a_right_and_a_wrong_answer_earn(path, in_place):
+    # Through the template, the prefill, the real rewards and the gate: the sums that the headers and their sources name.
+    expected = {
+        "r1_zero": (2.0, 1.0),  # accuracy 1 and format 1, added
+        "dr_grpo": (1.0, 0.0),
+        "orz_grpo": (1.0, 0.0),
+        "simplerl_zoo": (1.0, 0.0),
+        "dapo": (2.0, 0.0),  # 1 and -1, moved up by 1
+        "countdown_3b_tinyzero": (1.0, 0.1),
+        "countdown_3b_nano_aha": (2.0, 1.0),
+    }[path.stem]
+    config = load_config(path, in_place(path))
+    prepared = prepare(config)
+    [prompt] = prepared.problems.train.batch(Progress(), num_prompts=1, group_size=2).prompts
+    opened = "" if prompt.prefill or prompt.answer_form != "tags" else "<think>"
+    answers = (prompt.problem.reference["answer"], "1001")
+    texts = [f"{opened}Let me see. {ANSWERS[prompt.answer_form].format(answer)}" for answer in answers]
+    same = {"group_id": 0, "token_ids": (1,) * 9, "rollout_logprobs": (-1.0,) * 9, "finish_reason": "stop", "policy_version": 0}
+    completions = tuple(Completion(sample_id=i, text=text, **same) for i, text in enumerate(texts))
+    task = prepared.task
+    limits = {"correctness": task.correctness, "max_completion_tokens": config.rollout.max_completion_tokens}
+    with RewardPool(task.rewards, config.scoring, num_children=1, **limits) as pool:
+        [scores] = pool.score([RolloutGroup(prompt=prompt, completions=completions)])
+    assert [score.reward for score in scores] == pytest.approx(expected)

@@ -37,7 +37,7 @@ def test_the_arithmetic_of_r1_zero_by_hand():
 
 
 def test_the_arithmetic_of_dapo_by_hand():
-    config, counts = counts_of("dapo", num_problems=17_398, num_evaluated=240)
+    config, counts = counts_of("dapo", num_problems=17_398, num_evaluated=496)
     assert (counts.prompts, counts.completions) == (512, 8_192)
     assert (counts.updates, counts.prompts_per_update, counts.completions_per_update) == (16, 32, 512)
     # 16,384 + 4,096 = 20,480 tokens; 8,192 x 20,480; 8,192 x 22,528
@@ -53,8 +53,8 @@ def test_the_arithmetic_of_dapo_by_hand():
     # 512 completions of an update on 128 ranks are 4 each, and a row of 22,527 fills a micro-batch.
     assert (counts.longest_row, counts.microbatches) == (22_527, 4)
     assert counts.in_flight == 8_192  # 32 engines x 256
-    # Every 5 of 320 and before the first; of AIME's 30 problems each has 256 // 30 = 8 completions.
-    assert (counts.evaluations, counts.evaluated_completions, counts.checkpoints) == (65, 240, 64)
+    # Every 5 of 320 and before the first.
+    assert (counts.evaluations, counts.evaluated_completions, counts.checkpoints) == (65, 496, 64)
 
 
 def test_the_arithmetic_of_oversampling():

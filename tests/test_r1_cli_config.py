@@ -9,7 +9,7 @@ from tiny import ROOT
 
 from r1.cli.main import main
 from r1.config import RunConfig, check_config, load_config
-from r1.config_text import config_lines, option_docs, option_values, toml_value
+from r1.config_text import config_lines, differing_options, option_docs, option_values, toml_value
 
 CONFIGS = sorted((ROOT / "launch/configs").glob("*.toml"))
 QUICKSTART, DAPO, DR_GRPO = (ROOT / f"launch/configs/{name}.toml" for name in ("quickstart", "dapo", "dr_grpo"))
@@ -27,6 +27,14 @@ def test_what_is_shown_loads_again_as_the_same(path, docs):
     config = load_config(path)
     shown = "\n".join(config_lines(config, docs=docs))
     assert check_config(tomllib.loads(shown)) == config
+
+
+def test_a_mixture_is_shown_and_loads_again():
+    config = load_config(QUICKSTART, ["task.mix.aime24.weight=0", 'task.mix."math:3-5"={"weight"=0.5,"path"="m.jsonl"}'])
+    assert check_config(tomllib.loads("\n".join(config_lines(config)))) == config
+    [(option, before, after)] = differing_options(load_config(QUICKSTART), config)
+    assert (option, before) == ("task.mix", "{  }")
+    assert after == '{ aime24 = { weight = 0.0 }, "math:3-5" = { weight = 0.5, path = "m.jsonl" } }'
 
 
 @pytest.mark.parametrize("text", ["\x1b[2J", "\u202e", "\x7f", "\x9f", "\U000e0001", 'a"b\\', "tab\tnew\nline", "übung"])

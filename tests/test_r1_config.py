@@ -46,6 +46,7 @@ def test_rewards_are_an_inline_table_or_single_weights():
     [
         ("learner.learning_rat=1", ["unknown option 'learner.learning_rat'", "did you mean 'learner.learning_rate'?"]),
         ("learnr.learning_rate=1", ["unknown option 'learnr'", "did you mean 'learner'?"]),
+        ("task.mix.math.wieght=1", ["unknown option 'task.mix.math.wieght'", "did you mean 'task.mix.math.weight'?"]),
         ("rollout.zzz=1", ["unknown option 'rollout.zzz'", "known here: engine, num_workers"]),
         ("num_steps=many", ["'num_steps'", "valid integer", "'many'"]),
         ("num_steps=1.5", ["'num_steps'", "1.5"]),

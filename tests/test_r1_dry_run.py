@@ -154,7 +154,7 @@ def test_the_weights_and_moments_of_a_real_learner(tmp_path):
 LEARNER = LearnerMemory(
     weights=1.0, moments=2.0, gradients=1.0, reference=1.0, gathered=0.0, casts=0.0, activations=5.0, logits=0.5
 )
-ENGINE = EngineMemory(weights=3.0, cache_per_token=0.1, cache_per_completion=1.5, cache_wanted=9.0)
+ENGINE = EngineMemory(weights=3.0, working=0.0, cache_per_token=0.1, cache_per_completion=1.5, cache_wanted=9.0)
 
 
 def test_the_smallest_gpu_holds_the_learner_and_one_completion():
@@ -215,7 +215,8 @@ def test_warnings_say_what_is_hardly_meant():
 
     counts = batch_arithmetic(config, num_problems=8, num_evaluated=256)
     found = warnings(config, prepared, counts)
-    wanted = ["learner.warmup_steps = 60", "sync.max_logprob_diff", "max_tokens_per_microbatch = 100", "evaluate.every"]
+    wanted = ["learner.warmup_steps = 60", "sync.max_logprob_diff", "max_tokens_per_microbatch = 100", "evaluate.every", "arithmetic: without its format"]
     assert len(found) == len(wanted)
     assert all(part in line for part, line in zip(wanted, found, strict=True)), found
-    assert warnings(tiny_config(), prepared, batch_arithmetic(tiny_config(), num_problems=8, num_evaluated=256)) == []
+    fine = tiny_config("scoring.format_gates_accuracy=false")
+    assert warnings(fine, prepared, batch_arithmetic(fine, num_problems=8, num_evaluated=256)) == []

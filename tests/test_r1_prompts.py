@@ -29,6 +29,9 @@ def test_prompts_carry_what_their_template_asks_for():
     tags = dict.fromkeys(("r1_zero", "r1_zero_prefill", "chat", "chat_prefill"), "tags")
     others = {"plain": "any", "boxed_chat": "box", "qwen_boxed": "box", "few_shot": "hash", "zero_shot_cot": "line"}
     assert forms == tags | others
+    stops = {name: template.stop for name, template in TEMPLATES.items()}
+    assert stops["r1_zero"] == stops["r1_zero_prefill"] == ("</answer>",)
+    assert stops["boxed_chat"] == stops["chat"] == stops["qwen_boxed"] == ("<|im_end|>",)
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
     tagged = Template(text="{question}", prefill="<think>", answer_form="tags")
     made = make_prompt_stream([addition(1, 2)], TASKS["arithmetic"], tagged, tokenizer, max_prompt_tokens=20, seed=0)

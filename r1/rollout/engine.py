@@ -33,6 +33,8 @@ class EngineOptions:
     """Whether the learner lives on the same GPU: the engine then sleeps while it works."""
 
 
+MIN_BATCHED_TOKENS = 8192
+"""A forward pass of vLLM may have so many tokens, or those of one whole sequence where that is more."""
 SleepingPart = Literal["weights", "kv_cache"]
 """What an engine wakes up apart: weights first, so that they can be loaded before the cache takes the rest of the memory."""
 

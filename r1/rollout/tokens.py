@@ -23,8 +23,9 @@ def eos_token_ids(model_path: str, tokenizer: Any) -> tuple[int, ...]:
 def text_of(tokenizer: Any, token_ids: Sequence[int], eos_ids: Sequence[int], stop: Sequence[str] = ()) -> str:
     """Decode a completion without its final end-of-sequence token, up to the first of the texts that stop it.
 
-    Special tokens in the middle stay visible.
+    A closing tag stays: it belongs to the answer. Special tokens in the middle stay visible.
     """
     body = token_ids[:-1] if token_ids and token_ids[-1] in eos_ids else token_ids
     text: str = tokenizer.decode(body, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    return text[: min((text.find(one) for one in stop if one in text), default=len(text))]
+    ends = [text.find(one) + (len(one) if one.startswith("</") else 0) for one in stop if one in text]
+    return text[: min(ends, default=len(text))]

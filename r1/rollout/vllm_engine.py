@@ -30,7 +30,14 @@ from vllm.outputs import CompletionOutput
 from vllm.sampling_params import RequestOutputKind
 
 from r1.errors import RunError, SyncError
-from r1.rollout.engine import COLOCATED_GPU_SHARE, GPU_SHARE, EngineOptions, SleepingPart, check_version
+from r1.rollout.engine import (
+    COLOCATED_GPU_SHARE,
+    GPU_SHARE,
+    MIN_BATCHED_TOKENS,
+    EngineOptions,
+    SleepingPart,
+    check_version,
+)
 from r1.rollout.kv_cache import cpu_cache_bytes
 from r1.rollout.tokens import eos_token_ids, text_of
 from r1.rollout.vllm_device_weights import IpcWeightTransfer, NcclWeightTransfer
@@ -68,7 +75,7 @@ class VllmEngine:
             enable_prefix_caching=True,
             # A seeded request whose prompt is split kills the engine on a CPU ("CPU Generator does not use offset").
             enable_chunked_prefill=False,
-            max_num_batched_tokens=max(max_model_len, 8192),
+            max_num_batched_tokens=max(max_model_len, MIN_BATCHED_TOKENS),
             **_memory_options(options, config),
             **parallel_options(options),
             **_kernel_options(config),
