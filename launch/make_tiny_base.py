@@ -7,11 +7,12 @@ column by column and is right, and reinforcement learning has to discover that t
 
 import argparse
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -83,9 +84,9 @@ def training_lines(rng: Random, shares: Mapping[str, float]) -> Iterator[tuple[s
             yield problem.question, write_completion(kind, left, right)
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
+def make_tokenizer(characters: str = CHARACTERS, max_positions: int = MAX_POSITIONS) -> PreTrainedTokenizerFast:
     """One token a character. There is no unknown token: a foreign character raises instead of reading as nothing."""
-    vocabulary = {token: index for index, token in enumerate([PAD_TOKEN, EOS_TOKEN, *CHARACTERS])}
+    vocabulary = {token: index for index, token in enumerate([PAD_TOKEN, EOS_TOKEN, *characters])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
@@ -94,7 +95,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         pad_token=PAD_TOKEN,
         eos_token=EOS_TOKEN,
         clean_up_tokenization_spaces=False,
-        model_max_length=MAX_POSITIONS,
+        model_max_length=max_positions,
     )
 
 
@@ -108,7 +109,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
         num_attention_heads=4,
         num_key_value_heads=4,
         head_dim=32,
-        max_position_embeddings=MAX_POSITIONS,
+        max_position_embeddings=tokenizer.model_max_length,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
@@ -144,7 +145,12 @@ class Sample:
 
 
 def sample_completions(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem], max_new_tokens: int
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    problems: Sequence[Problem],
+    max_new_tokens: int,
+    kind: Callable[[str], str] = kind_of,
+    correctness: Callable[[str, Mapping[str, Any]], float | None] = accuracy,
 ) -> list[Sample]:
     """Sample one completion a problem at temperature 1 from the whole distribution, and judge it."""
     model.eval()
@@ -165,8 +171,8 @@ def sample_completions(
         text = tokenizer.decode(token_ids[:num_tokens], skip_special_tokens=True)
         samples.append(
             Sample(
-                kind=kind_of(text),
-                accuracy=accuracy(text, problem.reference) or 0.0,
+                kind=kind(text),
+                accuracy=correctness(text, problem.reference) or 0.0,
                 in_format=reasoning_format(text, problem.reference),
                 num_tokens=num_tokens,
             )
@@ -174,10 +180,10 @@ def sample_completions(
     return samples
 
 
-def describe_samples(samples: Sequence[Sample]) -> str:
+def describe_samples(samples: Sequence[Sample], kinds: Iterable[str] = MIXTURE) -> str:
     """A table: one line for all samples, one for each kind of completion."""
     groups: dict[str, list[Sample]] = {"all": list(samples)}
-    groups |= {kind: [sample for sample in samples if sample.kind == kind] for kind in MIXTURE}
+    groups |= {kind: [sample for sample in samples if sample.kind == kind] for kind in kinds}
     lines = ["kind       share  accuracy  format  tokens"]
     for kind, members in groups.items():
         count = max(len(members), 1)
