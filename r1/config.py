@@ -179,7 +179,7 @@ class RunConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     num_steps: Count
     deadline_s: PositiveFloat = 600.0
-    """Longest time for any one phase (starting a worker, sampling a group, an update, a part of a sync, a checkpoint), seconds."""
+    """Longest time for any one phase (starting a worker, sampling a group, an update, a part of a sync, a save), seconds."""
     dtype: Dtype = "float32"
     """What engines and learner compute with, and what a weight sync ships; master weights and optimizer state are float32."""
     num_threads: Count = 2

@@ -136,7 +136,8 @@ def memory_lines(config: RunConfig, shape: ModelShape, learner: LearnerMemory, e
         f"a learner rank: {_bytes(learner.peak)} in an update, {_bytes(learner.kept)} while engines sample ("
         + ", ".join(f"{name} {_bytes(value)}" for name, value in parts if value)
         + f"; a micro-batch of {microbatch_tokens(config):,} tokens)",
-        f"an engine's device: weights {_bytes(engine.weights)}, its own activations {_bytes(engine.working)}, cache {_bytes(engine.cache_per_token)} a token, "
+        f"an engine's device: weights {_bytes(engine.weights)}, its own activations {_bytes(engine.working)}, "
+        f"cache {_bytes(engine.cache_per_token)} a token, "
         f"{_bytes(engine.cache_per_completion)} a completion of {completion_tokens:,} tokens, "
         f"{_bytes(engine.cache_wanted)} for all that may run at once, each of full length",
         f"a GPU of {EXAMPLE_GPU_GIB} GiB: the engine takes {share:g} of it, its cache holds {num_whole:,} completions "
@@ -221,7 +222,8 @@ def warnings(config: RunConfig, prepared: Prepared, counts: BatchArithmetic) -> 
         if FORMAT_GATE in task.rewards and config.scoring.format_gates_accuracy and not asks:
             found.append(
                 f"{task.name}: without its format a right answer earns nothing, and template {config.task.template} does not "
-                "name <think>: only a model that writes the tags by itself is paid; scoring.format_gates_accuracy=false adds the two"
+                "name <think>: only a model that writes the tags by itself is paid; scoring.format_gates_accuracy=false adds "
+                "the two"
             )
     num_problems = num_training_problems(prepared)
     if counts.prompts_begun > num_problems:

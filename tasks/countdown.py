@@ -1,6 +1,9 @@
 """Countdown: make the target from three or four numbers, each used once. TinyZero's task (github.com/Jiayi-Pan/TinyZero)."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from random import Random
+from typing import Any
 
 from tasks.base import Loaded, Problem, Source, Split, Task, is_heldout, refuse_paths
 
@@ -64,9 +67,33 @@ def puzzle(numbers: list[int], target: int, solution: str) -> Problem:
     )
 
 
+def load_short(split: Split, seed: int | None, source: Source) -> Loaded:
+    """The same games, in as few characters as they can be told: for models too small to read a sentence.
+
+    >>> load_short("heldout", 0, Source()).problems[0].question
+    '3,16,79=98:'
+    """
+    loaded = load(split, seed, source)
+    problems = (replace(problem, question=short_question(problem.reference)) for problem in loaded.problems)
+    return replace(loaded, problems=tuple(problems))
+
+
+def short_question(reference: Mapping[str, Any]) -> str:
+    """The numbers, and what they are to make."""
+    return f"{','.join(map(str, reference['numbers']))}={reference['target']}:"
+
+
+def configured(argument: str) -> Task:
+    """countdown:short."""
+    if argument != "short":
+        raise ValueError(f"option 'task.name': 'countdown:{argument}' must be countdown, or countdown:short for terse questions")
+    return replace(COUNTDOWN, name="countdown:short", load=load_short, configure=None)
+
+
 COUNTDOWN = Task(
     name="countdown",
     load=load,
+    configure=configured,
     rewards={"countdown": 1.0, "reasoning_format": 0.1},
     correctness="countdown",
     answer="an expression, for example (1 + 2) * 3",
