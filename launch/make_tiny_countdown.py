@@ -1,8 +1,8 @@
-"""Make the tiny countdown base: the tiny base model, taught the game a little. It sometimes works a sum out, and mostly guesses.
+"""Make the tiny countdown base: the tiny base model, taught to write sums of the numbers of a game, not which ones win it.
 
-`python -m launch.make_tiny_countdown --out DIR` trains it in some minutes on one core. It is to `countdown:short` what
-launch/make_tiny_base.py is to `arithmetic`: most of what it writes is hasty and wrong, a minority chooses signs that make the
-target and adds them up, and reinforcement learning has to discover that this pays.
+`python -m launch.make_tiny_countdown --out DIR` trains it in some minutes on one core. It plays the part of a base model in
+`countdown:short`: it copies the numbers, puts signs between them and adds up, in the format or not, and its signs are as good as
+drawn. A third of the text shows winning ones, which so few steps did not teach; reinforcement learning has to find them.
 """
 
 import argparse
@@ -29,17 +29,16 @@ MIXTURE: Mapping[str, float] = {"working": 0.35, "hasty": 0.35, "untagged": 0.30
 
 
 def signed_sums(numbers: Sequence[int]) -> list[list[int]]:
-    """All ways to give signs to the numbers, the first one's a plus where it can be: larger ones come first.
+    """All ways to give signs to the numbers, in the order in which they are told and with a plus for the first.
 
-    Products and quotients are left out: 90 % of the games with three numbers and 86 % of those with four can be won without
-    them (3,000 games).
+    So a completion copies the question and chooses signs: in another order a model this small did not learn to copy (after 600
+    steps not one of 500 answers had the right numbers). No products or quotients.
 
     >>> signed_sums([19, 44])
-    [[44, 19], [44, -19]]
+    [[19, 44], [19, -44]]
     """
-    ordered = sorted(numbers, reverse=True)
-    choices = product((1, -1), repeat=len(ordered) - 1)
-    return [[ordered[0], *(sign * number for sign, number in zip(signs, ordered[1:], strict=True))] for signs in choices]
+    choices = product((1, -1), repeat=len(numbers) - 1)
+    return [[numbers[0], *(sign * number for sign, number in zip(signs, numbers[1:], strict=True))] for signs in choices]
 
 
 def expression(terms: Sequence[int]) -> str:
@@ -51,16 +50,6 @@ def expression(terms: Sequence[int]) -> str:
     return "".join(f"{term:+}" for term in terms).removeprefix("+")
 
 
-def working(terms: Sequence[int]) -> str:
-    """Add signed numbers one after the other.
-
-    >>> working([44, 35, -19])
-    '44+35=79,79-19=60'
-    """
-    steps = [f"{sum(terms[:i])}{terms[i]:+}={sum(terms[: i + 1])}" for i in range(1, len(terms))]
-    return ",".join(steps)
-
-
 def write_completion(kind: str, problem: Problem, rng: Random) -> str:
     """Write one completion of a kind in `MIXTURE`; only "working" and "hasty" are in the format."""
     sums = signed_sums(problem.reference["numbers"])
@@ -68,7 +57,7 @@ def write_completion(kind: str, problem: Problem, rng: Random) -> str:
     terms = rng.choice(winning or sums) if kind == "working" else rng.choice(sums)
     match kind:
         case "working":
-            return f"<think>{working(terms)}</think><answer>{expression(terms)}</answer>"
+            return f"<think>{expression(terms)}={sum(terms)}</think><answer>{expression(terms)}</answer>"
         case "hasty":
             return f"<think>easy</think><answer>{expression(terms)}</answer>"
         case "untagged":
@@ -95,11 +84,11 @@ def training_lines(rng: Random, shares: Mapping[str, float]) -> Iterator[tuple[s
 
 def parse_options() -> argparse.Namespace:
     """Read the command line; the defaults made the shipped model."""
-    parser = argparse.ArgumentParser(description="Teach the tiny base model to play countdown, badly.")
+    parser = argparse.ArgumentParser(description="Teach the tiny base model to write sums of a countdown game.")
     parser.add_argument("--out", type=Path, default=SHIPPED_MODEL, help="folder for the Hugging Face files")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--num-steps", type=int, default=1500)
-    parser.add_argument("--batch-size", type=int, default=64, help="lines a step")
+    parser.add_argument("--num-steps", type=int, default=900)
+    parser.add_argument("--batch-size", type=int, default=48, help="lines a step")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--num-samples", type=int, default=500, help="held-out games to measure the model on")
     return parser.parse_args()

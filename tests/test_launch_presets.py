@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from tiny import MODEL, ROOT
+from tiny import ROOT
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -21,7 +21,9 @@ from r1.scoring import RewardPool
 from r1.types import Completion, Progress, RolloutGroup, Score
 
 CONFIGS = sorted((ROOT / "launch/configs").glob("*.toml"))
-PUBLISHED = [path for path in CONFIGS if path.stem not in ("quickstart", "smollm2_gsm8k_cpu")]
+OWN_MODELS = ("quickstart", "countdown_tiny")
+"""They run here as they are."""
+PUBLISHED = [path for path in CONFIGS if path.stem not in (*OWN_MODELS, "smollm2_gsm8k_cpu")]
 NUM_PROBLEMS = 1_200
 """A step of the largest preset takes 1,024."""
 
@@ -99,8 +101,8 @@ def in_place(tiny_llama, problems, monkeypatch):
 
     def overrides(path):
         config = load_config(path)
-        if path.stem == "quickstart":
-            return [f"model.path={MODEL}"]
+        if path.stem in OWN_MODELS:
+            return [f"model.path={ROOT / config.model.path}"]
         options = [f"model.path={tiny_llama}", "rollout.max_prompt_tokens=2048"]  # a token a byte
         name = config.task.name.partition(":")[0]
         if name not in ("arithmetic", "countdown"):
@@ -228,11 +230,8 @@ def test_two_steps_with_a_tiny_model(path, in_place, tmp_path):
     assert ("kl" in reports[-1].metrics) == (config.algorithm.kl_coef > 0)
 
 
-@pytest.mark.parametrize(
-    "path",
-    # The quickstart draws 20,000 problems twice.
-    [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem == "quickstart")) for path in CONFIGS],
-)
+@pytest.mark.slow
+@every_config
 def test_the_dry_run_of_every_configuration(path, in_place, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
     config = load_config(path, [*in_place(path), f"run_dir={tmp_path / 'run'}"])
@@ -267,6 +266,7 @@ ANSWERS = {
 """What ends a completion in the form that a template asks for."""
 
 
+@pytest.mark.slow
 @every_published
 def test_what_a_right_and_a_wrong_answer_earn(path, in_place):
     # Through the template, the prefill, the real rewards and the gate: the sums that the headers and their sources name.

@@ -14,7 +14,6 @@ from launch.make_tiny_countdown import (
     kind_of,
     signed_sums,
     training_lines,
-    working,
     write_completion,
 )
 from r1.config import load_config
@@ -26,13 +25,12 @@ from tasks.countdown import HELDOUT_ONE_IN, puzzle
 GAME = puzzle([19, 44, 35], 28, "19 + 44 - 35")
 
 
-def test_a_working_chooses_the_signs_that_make_the_target_and_adds_them_up():
-    # 44 first, then 35 and 19: of 98, 60, 28 and -10 the third is wanted.
-    assert signed_sums([19, 44, 35]) == [[44, 35, 19], [44, 35, -19], [44, -35, 19], [44, -35, -19]]
-    assert working([44, -35, 19]) == "44-35=9,9+19=28"
-    assert expression([44, -35, 19]) == "44-35+19"
+def test_a_working_shows_the_signs_that_make_the_target():
+    # 98, 28, 10 and -60: the second is wanted.
+    assert signed_sums([19, 44, 35]) == [[19, 44, 35], [19, 44, -35], [19, -44, 35], [19, -44, -35]]
+    assert expression([19, 44, -35]) == "19+44-35"
     written = write_completion("working", GAME, Random(0))
-    assert written == "<think>44-35=9,9+19=28</think><answer>44-35+19</answer>"
+    assert written == "<think>19+44-35=28</think><answer>19+44-35</answer>"
     assert countdown(written, GAME.reference) == 1.0
     assert kind_of(written) == "working"
 
@@ -66,7 +64,7 @@ def test_every_character_of_the_text_is_a_token_and_the_configuration_has_room()
 
 
 @pytest.mark.slow
-def test_the_shipped_model_mostly_guesses():
+def test_the_shipped_model_copies_the_numbers_and_draws_the_signs():
     tokenizer = AutoTokenizer.from_pretrained(SHIPPED_MODEL)
     model = AutoModelForCausalLM.from_pretrained(SHIPPED_MODEL)
     torch.manual_seed(0)
@@ -74,6 +72,5 @@ def test_the_shipped_model_mostly_guesses():
     samples = sample_completions(model, tokenizer, problems, 80, kind_of, countdown)
     shares = {kind: sum(sample.kind == kind for sample in samples) / len(samples) for kind in MIXTURE}
     assert shares == pytest.approx(MIXTURE, abs=0.12)
-    right = {kind: [sample.accuracy for sample in samples if sample.kind == kind] for kind in MIXTURE}
-    # What it works out is right more often than what it guesses; both leave room.
-    assert sum(right["hasty"]) / len(right["hasty"]) < sum(right["working"]) / len(right["working"]) < 0.95
+    # Drawn signs win one game in ten or so; training must find room, and something to begin with.
+    assert 0.02 < sum(sample.accuracy for sample in samples) / len(samples) < 0.15

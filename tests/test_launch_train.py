@@ -49,7 +49,7 @@ QUICKSTART = "launch/configs/quickstart.toml"
         ([QUICKSTART, "task.template=zzz"], ["no template 'zzz'", "plain"]),
         ([QUICKSTART, "task.template=chat"], ["no chat template"]),
         ([QUICKSTART, "task.path=x.jsonl"], ["'task.path'", "generates its problems", "remove"]),
-        ([QUICKSTART, "task.name=gsm8k"], ["'task.path'", "gsm8k"]),
+        ([QUICKSTART, "task.name=jsonl"], ["'task.path'", "'jsonl' needs problems"]),
         ([QUICKSTART, "task.name=gsm8k", "task.path=no/such.jsonl"], ["no/such.jsonl"]),
         ([QUICKSTART, "model.path=./nowhere"], ["'model.path'", "is not a folder"]),
         ([QUICKSTART, "model.path=models/SmolLM2-absent"], ["'model.path'", "is not a folder", "python -m launch.get_smollm2"]),

@@ -3,8 +3,9 @@ from random import Random
 import pytest
 
 from rewards.countdown import countdown
+from tasks import get_task
 from tasks.base import Source, is_heldout
-from tasks.countdown import COUNTDOWN, HELDOUT_ONE_IN, NUM_PROBLEMS, draw_problem, load, puzzle
+from tasks.countdown import COUNTDOWN, HELDOUT_ONE_IN, NUM_PROBLEMS, draw_problem, load, puzzle, short_question
 
 
 def test_a_puzzle_carries_its_numbers_its_target_and_a_solution():
@@ -52,3 +53,12 @@ def test_a_path_is_refused():
 
 def test_the_task_names_its_rewards():
     assert COUNTDOWN.correctness in COUNTDOWN.rewards
+
+
+def test_short_questions_are_the_same_games():
+    plain, short = load("heldout", 0, Source()).problems, get_task("countdown:short").load("heldout", 0, Source()).problems
+    assert [problem.problem_id for problem in plain] == [problem.problem_id for problem in short]
+    assert [problem.reference for problem in plain] == [problem.reference for problem in short]
+    assert short_question({"numbers": [44, 19, 35], "target": 98}) == "44,19,35=98:"
+    with pytest.raises(ValueError, match="option 'task.name': 'countdown:long' must be countdown, or countdown:short"):
+        get_task("countdown:long")

@@ -53,6 +53,7 @@ def test_a_list_of_objects_is_read_as_rows(tmp_path):
         rows_of(path)
 
 
+@pytest.mark.slow  # importing datasets takes 3 s
 def test_tables_are_read_through_datasets(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
