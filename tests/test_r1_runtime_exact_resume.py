@@ -35,6 +35,7 @@ def options(folder, num_ranks):
         "rollout.num_prompts=4",
         "rollout.group_size=4",
         "evaluate.every=2",
+        f"evaluate.num_completions={len(HELDOUT)}",  # one of each problem
         "checkpoint.every=2",
         "learner.minibatches_per_step=2",
         "learner.schedule=cosine",
