@@ -44,6 +44,7 @@ def test_a_guess_uses_each_number_once_and_is_right_by_chance():
     assert kind_of(write_completion("untagged", GAME, rng)) == "untagged"
 
 
+@pytest.mark.slow
 def test_the_training_text_has_its_shares_and_no_held_out_game():
     lines = list(islice(training_lines(Random(1), MIXTURE), 3_000))
     for kind, share in MIXTURE.items():
@@ -55,6 +56,7 @@ def test_the_training_text_has_its_shares_and_no_held_out_game():
     assert not is_heldout(problem_id, HELDOUT_ONE_IN)
 
 
+@pytest.mark.slow
 def test_every_character_of_the_text_is_a_token_and_the_configuration_has_room():
     tokenizer = AutoTokenizer.from_pretrained(SHIPPED_MODEL)
     config = load_config(ROOT / "launch/configs/countdown_tiny.toml")

@@ -88,6 +88,7 @@ def test_a_reference_policy_costs_its_weights(qwen_7b):
     assert ranks.reference == 4 * (shape.num_parameters / 2 + shape.outer_parameters)
 
 
+@pytest.mark.slow
 def test_an_adapter_has_the_only_gradients_and_moments(qwen_7b):
     shape = model_shape(qwen_7b, 16)
     # Rank 16 beside q, k, v, o, gate, up and down: 16 x (in + out) of each.
@@ -126,6 +127,7 @@ def test_the_engine_of_a_7b_model(qwen_7b):
     assert parts.cache_per_token == 2 * 28 * 1 * 128 * 2  # four heads for seven devices: one each
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_has_a_shape(family, tmp_path):
     path = make_family(family, tmp_path / family)
@@ -136,6 +138,7 @@ def test_every_family_has_a_shape(family, tmp_path):
     assert shape.latent_size == (512 + 64 if family == "deepseek_v3" else 0)
 
 
+@pytest.mark.slow
 def test_the_weights_and_moments_of_a_real_learner(tmp_path):
     config = tiny_config("num_threads=1")
     learner = Learner(config, str(tmp_path / "weights"))

@@ -144,6 +144,7 @@ def test_grouping_goes_on_until_each_answer_has_its_group():
     assert len(asked) == 4 + 2
 
 
+@pytest.mark.slow
 def test_the_math_grader_groups_what_it_calls_equal():
     answers, right = [["0.5", r"\frac{1}{2}", "1/2", "3", "3"]], [[False, False, False, True, True]]
     with MathAnswers(deadline_s=20.0) as same:

@@ -52,6 +52,7 @@ def test_rewards_that_cannot_work_are_refused_in_one_line(options, message):
     assert str(caught.value) == message
 
 
+@pytest.mark.slow
 def test_a_run_is_prepared_with_the_configured_rewards():
     overrides = ['task.rewards={"accuracy"=1.0,"tag_count"=0.2}', "evaluate.num_completions=0"]
     assert prepare(tiny_config(*overrides)).task.rewards == {"accuracy": 1.0, "tag_count": 0.2}

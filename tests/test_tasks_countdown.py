@@ -55,6 +55,7 @@ def test_the_task_names_its_rewards():
     assert COUNTDOWN.correctness in COUNTDOWN.rewards
 
 
+@pytest.mark.slow
 def test_short_questions_are_the_same_games():
     plain, short = load("heldout", 0, Source()).problems, get_task("countdown:short").load("heldout", 0, Source()).problems
     assert [problem.problem_id for problem in plain] == [problem.problem_id for problem in short]
