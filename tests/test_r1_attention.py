@@ -13,6 +13,8 @@ from r1.errors import UserError
 from r1.policy import Policy
 from r1.policy_model import load_model
 
+pytestmark = pytest.mark.slow  # real models
+
 LENGTHS = (40, 0, 1, 7, 23)
 """Real tokens of each row; the second row is all padding."""
 

@@ -10,6 +10,8 @@ from r1.rollout.transformers_engine import TransformersEngine
 from r1.seeds import sample_seed
 from r1.shm_weights import ShmPublisher
 
+pytestmark = pytest.mark.slow  # real models
+
 
 @pytest.fixture(scope="module")
 def engine():
