@@ -26,7 +26,7 @@ MARGIN = 1e-4
 def sampled_by(num_workers):
     """(step, group_id, sample_id) -> (prompt's tokens, completion's tokens), of NUM_STEPS batches of 16 x 16."""
     config = tiny_config(f"rollout.num_workers={num_workers}")
-    stream, faults = prepare(config).train, FaultLog()
+    stream, faults = prepare(config).problems.train, FaultLog()
     publisher = ShmPublisher(new_buffer_path(), torch.float32)
     found = {}
     with connected(num_workers):
