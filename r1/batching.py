@@ -22,6 +22,10 @@ MIN_CELLS = 512
 """A part with fewer cells is not ended for its padding: a forward pass of its own would cost more."""
 
 
+SampleKey = tuple[int, int]
+"""(group_id, sample_id) of a completion of the step."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MicroBatch:
     """What one forward pass reads. Rows are padded on the right; padding is False in both masks."""
@@ -48,6 +52,8 @@ class MiniBatch:
 
     microbatches: tuple[tuple[MicroBatch, ...], ...]
     """[rank][i]"""
+    samples: tuple[tuple[tuple[SampleKey, ...], ...], ...]
+    """[rank][i][B] whose rows they are; shorter than B where nothing counts."""
     counts: BatchCounts
 
 
@@ -110,14 +116,15 @@ def make_train_batch(
         per_rank = [list(_split(part, max_tokens_per_microbatch)) for part in _balance(rows, num_ranks)]
         num_parts = max(1, *map(len, per_rank))
         microbatches = tuple(tuple(_pad(part) for part in parts) + (_EMPTY,) * (num_parts - len(parts)) for parts in per_rank)
-        minibatches.append(MiniBatch(microbatches=microbatches, counts=counts))
+        samples = tuple(tuple(_keys(part) for part in parts) + ((),) * (num_parts - len(parts)) for parts in per_rank)
+        minibatches.append(MiniBatch(microbatches=microbatches, samples=samples, counts=counts))
     return TrainBatch(step=step, policy_version=policy_version, minibatches=tuple(minibatches))
 
 
 def padding_share(minibatch: MiniBatch) -> float:
     """Return the share of a mini-batch's cells that hold no token.
 
-    >>> padding_share(MiniBatch(microbatches=((_EMPTY,),), counts=BatchCounts(
+    >>> padding_share(MiniBatch(microbatches=((_EMPTY,),), samples=(((),),), counts=BatchCounts(
     ...     num_sequences=0, num_loss_tokens=0, max_completion_tokens=1)))
     0.0
     """
@@ -164,6 +171,10 @@ def _split(rows: Sequence[_Row], max_tokens: int) -> Iterator[list[_Row]]:
         num_tokens += row.num_columns
     if part:
         yield part
+
+
+def _keys(rows: Sequence[_Row]) -> tuple[SampleKey, ...]:
+    return tuple((row.completion.group_id, row.completion.sample_id) for row in rows)
 
 
 def _pad(rows: Sequence[_Row]) -> MicroBatch:

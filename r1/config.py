@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from r1.errors import UserError
 from r1.presets import PRESETS
+from r1.trace_choice import TraceChoice
 
 Dtype = Literal["float32", "bfloat16"]
 Count = Annotated[int, Field(ge=1)]
@@ -107,11 +108,10 @@ class AlgorithmConfig(Section):
     clip_high: PositiveFloat = 0.2
     entropy_coef: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the entropy bonus, which is subtracted from the loss."""
-    correction: str = "none"
+    correction: Annotated[str, Field(pattern=r"^[a-z_]+(:\d+(\.\d+)?)?$")] = "none"
     """A key of r1.algorithm.CORRECTIONS: how the mismatch of engine and learner is made up for. With rollout.max_staleness the
-    default is token_truncate."""
-    correction_cap: Annotated[float, Field(ge=1)] = 2.0
-    """Bound on the ratio of both. For `sequence_mask` much nearer to 1, see r1/algorithm/importance.py."""
+    default is token_truncate. The bound on the ratio of both may follow: token_truncate:2.0; for `sequence_mask` much nearer to
+    1, see r1/algorithm/importance.py."""
     overlong_filtering: bool = False
     """Truncated completions leave the loss; their rewards stay in the baseline."""
 
@@ -167,6 +167,15 @@ class CheckpointConfig(Section):
 
 class LoggingConfig(Section):
     wandb: bool = False
+    traces: str = "tokens"
+    """What is stored of each completion: tokens (with what engine and learner computed of each) or text; with a share of each
+    training step's groups where not all are wanted: text:0.1."""
+
+    @field_validator("traces")
+    @classmethod
+    def _is_known(cls, traces: str) -> str:
+        TraceChoice.parse(traces)
+        return traces
 
 
 class RunConfig(Section):

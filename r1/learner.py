@@ -29,6 +29,8 @@ from r1.ranks import join_ranks, whole
 from r1.schedule import learning_rate
 from r1.shm_weights import ShmPublisher
 from r1.sync_tensors import sync_tensors
+from r1.token_recorder import TokenRecorder
+from r1.trace_choice import TraceChoice
 from r1.types import WeightManifest
 
 MAX_SKIPPED_IN_A_ROW = 3
@@ -68,6 +70,7 @@ class Learner:
         )
         self._publisher = ShmPublisher(publish_path, getattr(torch, config.dtype)) if self.ranks.is_first else None
         self._writer = StateWriter(self.ranks)
+        self.tokens = TokenRecorder(is_on=TraceChoice.parse(config.logging.traces).with_tokens)
         self._skipped_in_a_row = 0
         self._may_be_stale = config.rollout.max_staleness > 0
 
@@ -90,6 +93,7 @@ class Learner:
             raise SyncError(
                 f"step {batch.step}: a batch for policy version {batch.policy_version}, the learner holds {self.policy_version}"
             )
+        self.tokens.clear()
         old_logprobs: list[list[torch.Tensor]] | None = None
         # With one mini-batch old equals policy, and no extra forward pass is needed.
         if len(batch.minibatches) > 1 and self.config.learner.old_logprobs == "recompute":
@@ -180,6 +184,8 @@ class Learner:
         for index, micro in enumerate(self._microbatches(minibatch)):
             policy_BT, entropy_BT = self._logprobs(self.policy, micro)
             sums["not_finite"] += float(not torch.isfinite(policy_BT).all())
+            if old_logprobs is None:
+                self.tokens.add(minibatch.samples[self.ranks.rank][index], micro, policy_BT, entropy_BT)
             part = microbatch_loss(
                 self.config.algorithm,
                 micro,
@@ -252,7 +258,12 @@ class Learner:
 
     @torch.no_grad()
     def _old_logprobs(self, minibatch: MiniBatch) -> list[torch.Tensor]:
-        return [self._logprobs(self.policy, micro)[0] for micro in self._microbatches(minibatch)]
+        old_logprobs = []
+        for index, micro in enumerate(self._microbatches(minibatch)):
+            old_BT, entropies_BT = self._logprobs(self.policy, micro)
+            self.tokens.add(minibatch.samples[self.ranks.rank][index], micro, old_BT, entropies_BT)
+            old_logprobs.append(old_BT)
+        return old_logprobs
 
     @torch.no_grad()
     def _ref_logprobs(self, micro: MicroBatch) -> torch.Tensor:

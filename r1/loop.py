@@ -15,7 +15,7 @@ them while the learner updates. They only stop for the weights.
 
 import contextlib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from r1.batching import make_train_batch
 from r1.config import RunConfig
@@ -24,7 +24,8 @@ from r1.protocols import PolicyLearner, Sampler, Scorer
 from r1.step_metrics import Correctness, step_metrics
 from r1.step_sampler import Prompts, StepSampler
 from r1.stopwatch import Stopwatch
-from r1.types import Progress, ScoredGroup, StepReport
+from r1.trace_choice import TraceChoice
+from r1.types import Progress, ScoredGroup, StepReport, StepSamples
 
 START = Progress()
 LAST_SAVE_S = 60.0
@@ -49,7 +50,7 @@ class Observer:
     """What happens around the steps; each callback may be left out."""
 
     on_groups: Callable[[int, Sequence[ScoredGroup]], None] = lambda step, groups: None
-    """Called before the update, so that the samples of a step that fails are kept as well."""
+    """All that a step has sampled, with what the update computed of its tokens. Of a step whose update fails, without that."""
     on_step: Callable[[StepReport], None] = lambda report: None
     on_rewind: Callable[[Progress], None] = lambda progress: None
     """A learner was lost: the run goes on from here, and writes the later steps anew."""
@@ -129,24 +130,13 @@ def train_step(
     overlaps = config.rollout.max_staleness > 0
     samples.begin(progress)
     sampled = samples.collect(step, clock)
-    with clock("write"):
-        observer.on_groups(step, [*sampled.groups, *sampled.others])
     if not overlaps:
         with clock("sample"):
             trainer.sampler.pause()
     with clock("update"):
-        metrics = trainer.learner.update(
-            make_train_batch(
-                sampled.groups,
-                step=step,
-                policy_version=policy_version,
-                num_minibatches=config.learner.minibatches_per_step,
-                max_tokens_per_microbatch=config.learner.max_tokens_per_microbatch,
-                max_completion_tokens=config.rollout.max_completion_tokens,
-                num_ranks=config.learner.num_ranks,
-                overlong_filtering=config.algorithm.overlong_filtering,
-            )
-        )
+        metrics = _update(trainer, observer, sampled, step, policy_version)
+    with clock("write"):
+        observer.on_groups(step, _with_token_values(trainer, sampled, step))
     if overlaps:
         with clock("sample"):
             trainer.sampler.pause()
@@ -164,6 +154,45 @@ def train_step(
     )
     num_drawn = samples.num_prompts_drawn()
     return report, Progress(step=step, policy_version=manifest.policy_version, num_prompts_drawn=num_drawn)
+
+
+def _update(
+    trainer: Trainer, observer: Observer, sampled: StepSamples, step: int, policy_version: int
+) -> dict[str, float]:
+    config = trainer.config
+    try:
+        return trainer.learner.update(
+            make_train_batch(
+                sampled.groups,
+                step=step,
+                policy_version=policy_version,
+                num_minibatches=config.learner.minibatches_per_step,
+                max_tokens_per_microbatch=config.learner.max_tokens_per_microbatch,
+                max_completion_tokens=config.rollout.max_completion_tokens,
+                num_ranks=config.learner.num_ranks,
+                overlong_filtering=config.algorithm.overlong_filtering,
+            )
+        )
+    except BaseException:  # whatever it is, Ctrl-C as well: its samples are what a person looks at first
+        observer.on_groups(step, [*sampled.groups, *sampled.others])
+        raise
+
+
+def _with_token_values(trainer: Trainer, sampled: StepSamples, step: int) -> list[ScoredGroup]:
+    """All groups of the step; those whose tokens are stored with what the learner computed of them."""
+    config, choice = trainer.config, TraceChoice.parse(trainer.config.logging.traces)
+    kept = {
+        group.prompt.group_id
+        for group in sampled.groups
+        if choice.with_tokens and choice.keeps(seed=config.seed, step=step, group_id=group.prompt.group_id)
+    }
+    values = trainer.learner.token_values(kept) if kept else {}
+    return [
+        replace(group, token_values=tuple(values.get((c.group_id, c.sample_id)) for c in group.completions))
+        if group.prompt.group_id in kept
+        else group
+        for group in [*sampled.groups, *sampled.others]
+    ]
 
 
 def _due(step: int, every: int) -> bool:

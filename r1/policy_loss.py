@@ -11,6 +11,9 @@ from r1.algorithm.losses import LossInputs, LossOptions
 from r1.batching import MicroBatch
 from r1.config import AlgorithmConfig
 
+DEFAULT_CAP = 2.0
+"""Of a correction that names none: the one of Yao et al. 2025."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MicroBatchLoss:
@@ -21,6 +24,16 @@ class MicroBatchLoss:
     sums: dict[str, float]
     """Name -> sum over the tokens that count."""
     maxima: dict[str, float]
+
+
+def named_correction(option: str) -> tuple[str, float]:
+    """Return the name and the cap of NAME:CAP.
+
+    >>> named_correction("token_mask:1.5"), named_correction("token_truncate")
+    (('token_mask', 1.5), ('token_truncate', 2.0))
+    """
+    name, _, cap = option.partition(":")
+    return name, float(cap) if cap else DEFAULT_CAP
 
 
 def microbatch_loss(
@@ -49,7 +62,8 @@ def microbatch_loss(
     )
     options = LossOptions(clip_low=algorithm.clip_low, clip_high=algorithm.clip_high)
     output = LOSSES[algorithm.loss](inputs, options)
-    correction_BT = CORRECTIONS[algorithm.correction](old_BT, micro.rollout_logprobs_BT, mask, algorithm.correction_cap)
+    correction, cap = named_correction(algorithm.correction)
+    correction_BT = CORRECTIONS[correction](old_BT, micro.rollout_logprobs_BT, mask, cap)
     loss_BT = correction_BT * output.loss_BT
     mismatch = mismatch_metrics(own_BT, micro.rollout_logprobs_BT, mask)
     metrics_BT = {
@@ -59,7 +73,7 @@ def microbatch_loss(
         "fresh_share": micro.fresh_BT.to(mismatch["mismatch"].dtype),
         "entropy": entropy_BT.detach(),
     }
-    if algorithm.correction != "none":
+    if correction != "none":
         metrics_BT |= weight_metrics(correction_BT, mask)
     if ref_BT is not None:
         kl_BT = KL_ESTIMATORS[algorithm.kl_estimator](policy_BT, ref_BT, mask)

@@ -41,7 +41,10 @@ def prepare(config: RunConfig) -> Prepared:
     known_name("algorithm.loss", algorithm.loss, LOSSES)
     known_name("algorithm.aggregation", algorithm.aggregation, AGGREGATIONS)
     known_name("algorithm.kl_estimator", algorithm.kl_estimator, KL_ESTIMATORS)
-    known_name("algorithm.correction", algorithm.correction, CORRECTIONS)
+    correction, _, cap = algorithm.correction.partition(":")
+    known_name("algorithm.correction", correction, CORRECTIONS)
+    if cap and float(cap) < 1:
+        raise UserError(f"option 'algorithm.correction': the cap must be at least 1, got {cap}; try {correction}:2")
     get_template(config.task.template)
     engine_module = config.rollout.engine.partition(":")[0]
     if ":" not in config.rollout.engine or not _is_module(engine_module):

@@ -4,12 +4,12 @@ Ray classes in `r1.runtime` implement them; tests do in twenty lines.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Protocol
 
-from r1.batching import TrainBatch
+from r1.batching import SampleKey, TrainBatch
 from r1.errors import WorkerLost
-from r1.types import Progress, PromptBatch, RolloutGroup, Score, WeightManifest
+from r1.types import Progress, PromptBatch, RolloutGroup, Score, TokenValues, WeightManifest
 
 
 class Sampler(Protocol):
@@ -64,6 +64,10 @@ class PolicyLearner(Protocol):
 
     def update(self, batch: TrainBatch) -> dict[str, float]:
         """Learn from a batch; returns metrics. The policy version grows by one."""
+        ...
+
+    def token_values(self, group_ids: Collection[int]) -> dict[SampleKey, TokenValues]:
+        """What the last `update` computed of each token of these groups' completions, as far as they were in the loss."""
         ...
 
     def publish_weights(self) -> WeightManifest:

@@ -274,6 +274,7 @@ class RewardPool:
             breakdown=breakdown,
             error=next((f"{name}: {error}" for name, error in errors.items()), None),
             failures={name: "timeout" if name == job.timed_out else "error" for name in errors},
+            score_s=job.ended_s - job.started_s,
         )
 
 

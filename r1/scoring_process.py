@@ -33,6 +33,9 @@ class Job:
     attempts: int = 0
     timed_out: str | None = None
     """The reward function that missed the deadline."""
+    started_s: float = 0.0
+    """time.monotonic() of the last attempt's start; so is the next one."""
+    ended_s: float = 0.0
 
 
 class Child:
@@ -66,11 +69,17 @@ class Child:
     def start(self, job: Job, deadline_s: float) -> None:
         job.attempts += 1
         job.parts.clear()
+        job.started_s = time.monotonic()
         self.job, self.unsent = job, job.request
-        self.kill_at = time.monotonic() + deadline_s
+        self.kill_at = job.started_s + deadline_s
 
     def rest(self) -> None:
+        self._note_end()
         self.job, self.kill_at = None, math.inf
+
+    def _note_end(self) -> None:
+        if self.job is not None:
+            self.job.ended_s = time.monotonic()
 
     def send(self) -> None:
         """Send what the socket takes now; raise ConnectionError when the child is dead."""
@@ -98,6 +107,7 @@ class Child:
 
     def kill(self) -> str:
         """End the process, if it has not ended, and say how it ended."""
+        self._note_end()
         with suppress(ProcessLookupError, PermissionError):  # macOS: "not permitted" for a group that has ended
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()

@@ -3,6 +3,7 @@
 Shapes in brackets: P prompts in a step, G completions in a group, L tokens in one completion.
 """
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -101,12 +102,14 @@ class Completion:
     """The weights that sampled it; the oldest of them, if they changed in the middle."""
     later_versions: tuple[tuple[int, int], ...] = ()
     """(policy_version, first token that it sampled), for each change of weights in the middle."""
+    sample_s: float | None = field(default=None, compare=False)
+    """Seconds from when an engine took it to its last token; None where the engine does not say."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         # What dataclasses do themselves looks the fields up for each of a step's thousands of completions, in both processes:
         # 14 instead of 8 ms for 256 of 200 tokens.
         values = (self.group_id, self.sample_id, self.token_ids, self.rollout_logprobs, self.text, self.finish_reason)
-        return _completion, (*values, self.policy_version, self.later_versions)
+        return _completion, (*values, self.policy_version, self.later_versions, self.sample_s)
 
 
 def _completion(
@@ -118,6 +121,7 @@ def _completion(
     finish_reason: FinishReason,
     policy_version: int,
     later_versions: tuple[tuple[int, int], ...],
+    sample_s: float | None,
 ) -> Completion:
     """Unpickled: `Completion.__reduce__`."""
     return Completion(
@@ -129,6 +133,7 @@ def _completion(
         finish_reason=finish_reason,
         policy_version=policy_version,
         later_versions=later_versions,
+        sample_s=sample_s,
     )
 
 
@@ -165,6 +170,22 @@ class Score:
     """The first failure in words: "math_answer: timed out after 2.0 s"."""
     failures: Mapping[str, FailureKind] = field(default_factory=dict)
     """Reward name -> how it failed; rewards that could judge are not in it."""
+    score_s: float | None = field(default=None, compare=False)
+    """Seconds that the reward functions took, all together."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenValues:
+    """What the learner computed of each token of one completion, before the step's first update.
+
+    >>> TokenValues(old_logprobs=array("f", [-0.5]), entropies=array("f", [1.25])).entropies[0]
+    1.25
+    """
+
+    old_logprobs: "array[float]"
+    """[L] float32. With `learner.old_logprobs=rollout` and several mini-batches those before the token's own update."""
+    entropies: "array[float]"
+    """[L] float32, nats: of the distribution that the token was drawn from, in the learner's eyes."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,6 +201,8 @@ class ScoredGroup:
     """[G] 0.0 for samples without a reward."""
     is_learnt: bool = True
     """False: the group leaves the loss and its counts, since all of its rewards are equal (`algorithm.zero_variance`)."""
+    token_values: tuple[TokenValues | None, ...] = ()
+    """[G] for the traces, after the update; None for completions that left the loss, () where they are not kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -72,6 +72,9 @@ class FakeLearner:
         self.version += 1
         return {"loss": 0.0}
 
+    def token_values(self, group_ids):
+        return {}
+
     def publish_weights(self):
         self.log.append(f"publish {self.version}")
         return WeightManifest(policy_version=self.version, path="", num_bytes=0, tensors=())

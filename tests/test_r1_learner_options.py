@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from test_r1_learner import GROUPS, batch_of, gradient_of
-from tiny import tiny_config
+from tiny import load_tiny_model, tiny_config
 
 from r1.algorithm import CORRECTIONS, KL_ESTIMATORS
 from r1.batching import make_train_batch
@@ -43,6 +43,33 @@ def test_every_preset_learns_with_finite_numbers(make_learner, preset):
         assert metrics["grad_norm"] > 0
         assert metrics["skipped_updates"] == 0
     assert any(not torch.equal(old, new) for old, new in zip(before, learner.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("num_minibatches", [1, 2])
+@pytest.mark.parametrize("max_tokens", [10_000, 70])
+def test_what_it_says_of_each_token_is_from_before_the_first_update(make_learner, num_minibatches, max_tokens):
+    # So high a rate that the second mini-batch would see another policy.
+    learner = make_learner("learner.learning_rate=0.01")
+    learner.update(batch_of(GROUPS, max_tokens, num_minibatches))
+    model = load_tiny_model()
+    values = learner.tokens.values({0, 1})
+    assert set(values) == {(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)}
+    for group in GROUPS:
+        for completion in group.completions:
+            row = torch.tensor([group.prompt.token_ids + completion.token_ids])
+            logprobs = torch.log_softmax(model(row).logits[0, len(group.prompt.token_ids) - 1 : -1], -1)
+            of_tokens = logprobs.gather(1, torch.tensor(completion.token_ids)[:, None])[:, 0]
+            entropies = -(logprobs.exp() * logprobs).sum(-1)
+            found = values[completion.group_id, completion.sample_id]
+            assert list(found.old_logprobs) == pytest.approx(of_tokens.tolist(), abs=1e-4)
+            assert list(found.entropies) == pytest.approx(entropies.tolist(), abs=1e-4)
+    assert set(learner.tokens.values({1})) == {(1, 0), (1, 1)}
+
+
+def test_it_keeps_nothing_where_traces_are_text(make_learner):
+    learner = make_learner('logging.traces="text:0.5"')
+    learner.update(batch_of(GROUPS))
+    assert learner.tokens.values({0, 1}) == {}
 
 
 @pytest.mark.parametrize("correction", CORRECTIONS)

@@ -1,6 +1,7 @@
 """The loop against fakes of twenty lines: order of the calls, and what it refuses."""
 
 import math
+from array import array
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from loop_fakes import FakeLearner, FakeSampler, FakeScorer, trainer_of
 
 from r1.errors import RunError, ScoringError, SyncError, WorkerLost
 from r1.loop import Observer, train
-from r1.types import Progress, Score
+from r1.types import Progress, Score, TokenValues
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def test_the_order_of_a_run(log):
         on_groups=lambda step, _: log.append(f"keep {step}"), evaluate=lambda step, version: log.append(f"eval {step}")
     )
     reports = train(trainer_of(log, "evaluate.every=2"), observer)
-    step = "sample {v}, keep {s}, pause, update, publish {s}, load {s}"
+    step = "sample {v}, pause, update, keep {s}, publish {s}, load {s}"
     assert ", ".join(log) == ", ".join(
         [
             "publish 0, load 0, eval 0",
@@ -144,6 +145,27 @@ def test_samples_are_kept_when_the_update_fails(log):
     with pytest.raises(RunError):
         train(trainer_of(log, learner=Failing(log)), Observer(on_groups=lambda step, groups: kept.append(step)))
     assert kept == [1]
+
+
+def test_what_the_learner_says_of_each_token_comes_with_its_group(log):
+    values = {(1, 2): TokenValues(old_logprobs=array("f", [-1.0]), entropies=array("f", [0.5]))}
+
+    asked_for = []
+
+    class Telling(FakeLearner):
+        def token_values(self, group_ids):
+            asked_for.append(set(group_ids))
+            return {key: value for key, value in values.items() if key[0] in group_ids}
+
+    for traces, asked in (("tokens", {0, 1}), ("tokens:0", None), ("text", None)):
+        kept = []
+        asked_for.clear()
+        trainer = trainer_of(log, "num_steps=1", f'logging.traces="{traces}"', learner=Telling(log))
+        train(trainer, Observer(on_groups=lambda step, groups, kept=kept: kept.extend(groups)))
+        assert asked_for == ([asked] if asked else [])
+        assert [group.token_values for group in kept] == (
+            [(None, None, None), (None, None, values[1, 2])] if asked else [(), ()]
+        )
 
 
 def test_a_run_that_fails_or_is_interrupted_finishes_the_checkpoint_that_is_being_written(log):

@@ -1,4 +1,5 @@
 import dataclasses
+from array import array
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,7 +9,11 @@ import pytest
 from scored_groups import scored_group
 
 from r1.errors import UserError
-from r1.traces import TraceRow, TraceSummary, atomic_file, list_trace_files, read_traces, summarize, write_traces
+from r1.files import atomic_file
+from r1.trace_choice import TraceChoice
+from r1.trace_stats import TraceSummary, summarize
+from r1.traces import TraceRow, list_trace_files, read_lengths, read_rows, read_traces, write_traces
+from r1.types import TokenValues
 
 
 def test_a_row_returns_exactly_as_it_was_written(tmp_path: Path):
@@ -27,7 +32,7 @@ def test_a_row_returns_exactly_as_it_was_written(tmp_path: Path):
     assert path == tmp_path / "traces" / "step-000012.parquet"
     assert read_traces(tmp_path, 12) == [
         TraceRow(
-            schema_version=1,
+            schema_version=2,
             step=12,
             split="train",
             task="arithmetic",
@@ -48,6 +53,7 @@ def test_a_row_returns_exactly_as_it_was_written(tmp_path: Path):
             breakdown={"accuracy": 1.0, "reasoning_format": None},
             error=None,
             advantage=0.5,
+            num_tokens=3,
         )
     ]
 
@@ -61,11 +67,75 @@ def test_changes_of_weights_and_groups_that_were_not_learnt_from_are_kept(tmp_pa
     assert (row.is_learnt, row.later_versions) == (False, ((5, 3), (6, 8)))
 
 
-def test_files_from_before_these_columns_are_read(tmp_path: Path):
-    path = write_traces(tmp_path, 1, [scored_group(["a"], [0.0])], template="plain")
-    pq.write_table(pq.read_table(path).drop_columns(["is_learnt", "later_versions"]), path)
-    [row] = read_traces(tmp_path, 1)
-    assert (row.is_learnt, row.later_versions) == (True, ())
+def test_files_of_version_1_are_read(tmp_path: Path):
+    path = write_traces(tmp_path, 1, [scored_group(["a", "b"], [0.0, 1.0], num_tokens=[3, 4])], template="plain")
+    table = pq.read_table(path).select([field.name for field in dataclasses.fields(TraceRow)][:23])  # up to later_versions
+    maps = {
+        "schema_version": pa.array([1, 1], pa.int32()),
+        "breakdown": pa.array([[("accuracy", 0.0)], [("accuracy", 1.0), ("format", None)]], pa.map_(pa.string(), pa.float64())),
+        "later_versions": pa.array([[], [(5, 3)]], pa.map_(pa.int32(), pa.int32())),
+    }
+    for name, column in maps.items():
+        table = table.set_column(table.column_names.index(name), name, column)
+    for kept in (table, table.drop_columns(["later_versions"])):
+        pq.write_table(kept, path)
+        first, second = read_traces(tmp_path, 1)
+        assert (first.schema_version, first.num_tokens, first.old_logprobs, first.sample_s) == (1, 3, (), None)
+        assert (first.breakdown, second.breakdown) == ({"accuracy": 0.0}, {"accuracy": 1.0, "format": None})
+        assert second.later_versions == (((5, 3),) if kept is table else ())
+        assert [summarize(tmp_path, 1).completion_tokens, read_lengths(tmp_path, 1)] == [3.5, [[3, 4]]]
+    pq.write_table(table.drop_columns(["is_learnt"]), path)
+    assert all(row.is_learnt for row in read_traces(tmp_path, 1))
+
+
+def with_values(group):
+    """The group with what a learner says of its first completion; the others were not in the loss."""
+    values = TokenValues(old_logprobs=array("f", [-0.5, -0.25]), entropies=array("f", [1.5, 0.125]))
+    return dataclasses.replace(group, token_values=(values, *[None] * (len(group.completions) - 1)))
+
+
+def test_what_the_learner_says_of_each_token_is_kept(tmp_path: Path):
+    write_traces(tmp_path, 1, [with_values(scored_group(["a", "b"], [0.0, 1.0]))], template="plain")
+    first, second = read_traces(tmp_path, 1)
+    assert (first.old_logprobs, first.entropies) == ((-0.5, -0.25), (1.5, 0.125))
+    assert (second.old_logprobs, second.entropies) == ((), ())
+
+
+def test_text_alone_leaves_out_everything_by_token_and_keeps_the_length(tmp_path: Path):
+    choice = TraceChoice.parse("text")
+    write_traces(tmp_path, 1, [with_values(scored_group(["a"], [0.0]))], template="plain", choice=choice)
+    write_traces(tmp_path, 1, [scored_group(["a"], [0.0])], template="plain", split="heldout", choice=choice)
+    [row], [heldout] = read_traces(tmp_path, 1), read_traces(tmp_path, 1, "heldout")
+    assert (row.token_ids, row.rollout_logprobs, row.old_logprobs, row.entropies) == ((), (), (), ())
+    assert (row.completion, row.num_tokens, heldout.token_ids, heldout.num_tokens) == ("a", 2, (), 2)
+
+
+def test_a_share_keeps_whole_groups_and_the_same_ones_again(tmp_path: Path):
+    groups = [scored_group(["a", "b"], [0.0, 1.0], group_id=group_id) for group_id in range(400)]
+    choice = TraceChoice.parse("tokens:0.25")
+
+    def kept(step: int, seed: int) -> list[int]:
+        write_traces(tmp_path, step, groups, template="plain", choice=choice, seed=seed)
+        rows = read_traces(tmp_path, step)
+        assert [row.sample_id for row in rows] == [0, 1] * (len(rows) // 2)
+        return [row.group_id for row in rows[::2]]
+
+    first = kept(1, 0)
+    assert 70 <= len(first) <= 130  # of 400 x 0.25 = 100, with a standard deviation of 8.7
+    assert kept(1, 0) == first
+    assert len({tuple(first), tuple(kept(2, 0)), tuple(kept(1, 1))}) == 3
+    # All of a held-out evaluation: pass rates of some of its problems would be another figure.
+    write_traces(tmp_path, 1, groups, template="plain", split="heldout", choice=choice)
+    assert len(read_traces(tmp_path, 1, "heldout")) == 800
+
+
+def test_some_completions_are_read_without_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("r1.traces.ROWS_PER_ROW_GROUP", 3)  # a group of two lies in two of the file's parts
+    groups = [with_values(scored_group(["a", "b"], [0.0, 1.0], group_id=group_id)) for group_id in (2, 0, 1)]
+    write_traces(tmp_path, 1, groups, template="plain")
+    rows = read_traces(tmp_path, 1)
+    assert read_rows(tmp_path, 1, [(1, 1), (0, 0), (1, 0), (9, 9)]) == [rows[0], rows[2], rows[3]]
+    assert read_rows(tmp_path, 1, [(9, 9)]) == []
 
 
 def test_an_unjudged_completion_keeps_its_error_and_no_reward(tmp_path: Path):
@@ -100,7 +170,8 @@ def test_the_columns_of_the_file_are_the_fields_of_a_trace_row(tmp_path: Path):
     assert schema.names == [field.name for field in dataclasses.fields(TraceRow)]
     assert schema.field("token_ids").type == pa.list_(pa.int32())
     assert schema.field("rollout_logprobs").type == pa.list_(pa.float32())
-    assert [name for name in schema.names if schema.field(name).nullable] == ["reward", "error", "advantage"]
+    nullable = ["reward", "error", "advantage", "sample_s", "score_s"]
+    assert [name for name in schema.names if schema.field(name).nullable] == nullable
     assert read_traces(tmp_path, 1) == []
 
 
@@ -179,8 +250,8 @@ def test_readers_never_see_an_unfinished_file(tmp_path: Path):
 def test_a_damaged_file_and_a_file_of_the_future_are_explained(tmp_path: Path):
     path = write_traces(tmp_path, 1, [scored_group(["a"], [0.0])], template="plain")
     table = pq.read_table(path)
-    pq.write_table(table.set_column(0, "schema_version", pa.array([2], pa.int32())), path)
-    with pytest.raises(UserError, match="has schema version 2, this r1 reads 1"):
+    pq.write_table(table.set_column(0, "schema_version", pa.array([3], pa.int32())), path)
+    with pytest.raises(UserError, match="has schema version 3, this r1 reads 1 to 2"):
         read_traces(tmp_path, 1)
 
     path.write_bytes(b"not parquet at all")

@@ -130,7 +130,7 @@ def _reference(row: TraceRow, max_tokens: int | None) -> dict[str, Any]:
     return with_context(
         row.reference,
         answer_form=get_template(row.template).answer_form,
-        num_tokens=len(row.token_ids),
+        num_tokens=row.num_tokens,
         max_tokens=max_tokens,
         finish_reason=row.finish_reason,
         question=row.question,

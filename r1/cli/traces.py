@@ -38,12 +38,11 @@ def list_steps(run: RunFolder) -> None:
     Example:
       r1 traces ls runs/quickstart-20250101-120000
     """
-    from r1.traces import list_trace_files, summarize
+    from r1.trace_stats import summarize_all
 
-    train = [summarize(run, step, "train") for step in list_trace_files(run, "train")]
-    heldout = [summarize(run, step, "heldout") for step in list_trace_files(run, "heldout")]
+    summaries = [*summarize_all(run, "train"), *summarize_all(run, "heldout")]
     # In the order of time: the held-out evaluation of a step comes after it.
-    summaries = sorted([*train, *heldout], key=lambda summary: (summary.step, summary.split == "heldout"))
+    summaries.sort(key=lambda summary: (summary.step, summary.split == "heldout"))
     if not summaries:
         raise UserError(f"run folder {str(run)!r} holds no traces; the first appear when its first step or evaluation ends")
     parts = list(dict.fromkeys(name for summary in summaries for name in summary.breakdown))
@@ -130,7 +129,7 @@ def show_group(
             *(format_number(row.breakdown.get(name)) for name in parts),
             format_number(row.advantage, "+.2f"),
         ]
-        table.add_row(*text_cells(row.sample_id, *numbers, len(row.token_ids), row.finish_reason))
+        table.add_row(*text_cells(row.sample_id, *numbers, row.num_tokens, row.finish_reason))
     console.print(table)
     for row in siblings:
         error = "" if row.error is None else f", error {row.error}"
@@ -165,7 +164,7 @@ def _describe(row: "TraceRow") -> str:
 
     parts = "".join(f"  {name} {format_number(value)}" for name, value in row.breakdown.items())
     lines = [
-        f"policy version {row.policy_version}  tokens {len(row.token_ids)}  finish {row.finish_reason}",
+        f"policy version {row.policy_version}  tokens {row.num_tokens}  finish {row.finish_reason}",
         f"reward {format_number(row.reward)}{parts}  advantage {format_number(row.advantage, '+.2f')}",
         f"reference {json.dumps(row.reference, ensure_ascii=False)}",
     ]

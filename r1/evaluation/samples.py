@@ -62,7 +62,7 @@ class EvaluatedProblem:
         return sum(sample.is_judged for sample in self.samples)
 
 
-_COLUMNS = "group_id sample_id problem_id reference template prefill completion finish_reason breakdown error token_ids".split()
+_COLUMNS = "group_id sample_id problem_id reference template prefill completion finish_reason breakdown error num_tokens".split()
 
 
 def read_problems(folder: str | Path, steps: Sequence[int], correctness: str, split: Split = "heldout") -> list[EvaluatedProblem]:
@@ -102,29 +102,24 @@ def evaluated(group: ScoredGroup, correctness: str) -> EvaluatedProblem:
 
 
 def _read_step(folder: str | Path, step: int, correctness: str, split: Split) -> Iterator[EvaluatedProblem]:
-    import pyarrow.compute as pc
-
     from r1.traces import read_table
 
-    table = read_table(folder, step, split, _COLUMNS)
-    # Lengths alone: token ids as Python lists would be most of the memory.
-    lengths = pc.list_value_length(table["token_ids"]).to_pylist()
-    rows = table.drop_columns(["token_ids"]).to_pylist()
-    numbered = sorted(zip(rows, lengths, strict=True), key=lambda pair: (pair[0]["group_id"], pair[0]["sample_id"]))
-    for _, of_group in groupby(numbered, key=lambda pair: pair[0]["group_id"]):
+    rows = read_table(folder, step, split, _COLUMNS).to_pylist()
+    rows.sort(key=lambda row: (row["group_id"], row["sample_id"]))
+    for _, of_group in groupby(rows, key=lambda row: row["group_id"]):
         group = list(of_group)
-        samples = tuple(_sample_of_row(row, length, correctness) for row, length in group)
-        yield EvaluatedProblem(problem_id=group[0][0]["problem_id"], samples=samples)
+        samples = tuple(_sample_of_row(row, correctness) for row in group)
+        yield EvaluatedProblem(problem_id=group[0]["problem_id"], samples=samples)
 
 
-def _sample_of_row(row: Mapping[str, Any], num_tokens: int, correctness: str) -> Sample:
+def _sample_of_row(row: Mapping[str, Any], correctness: str) -> Sample:
     return _sample(
         correctness,
         text=row["prefill"] + row["completion"],
         reference={"answer_form": get_template(row["template"]).answer_form, **json.loads(row["reference"])},
-        num_tokens=num_tokens,
+        num_tokens=row["num_tokens"],
         finish_reason=row["finish_reason"],
-        breakdown=dict(row["breakdown"]),
+        breakdown={part["name"]: part["value"] for part in row["breakdown"]},
         error=row["error"],
     )
 

@@ -1,9 +1,10 @@
 """What an engine is: the thing inside a rollout worker that turns prompts into completions."""
 
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any, Literal, Protocol, cast
 
@@ -129,7 +130,11 @@ class WholeGroups:
         if not self._waiting:
             return []
         request = self._waiting.popleft()
-        return [FinishedGroup(ticket=request.ticket, group=self.sample_group(request))]
+        start = time.monotonic()
+        group = self.sample_group(request)
+        sample_s = time.monotonic() - start
+        completions = tuple(replace(completion, sample_s=sample_s) for completion in group.completions)
+        return [FinishedGroup(ticket=request.ticket, group=replace(group, completions=completions))]
 
     @property
     def num_unfinished(self) -> int:

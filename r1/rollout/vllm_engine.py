@@ -6,6 +6,7 @@ weight-transfer API, with transports of our own or its own with checks added.
 """
 
 import os
+import time
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
@@ -112,7 +113,8 @@ class VllmEngine:
             assert isinstance(output, RequestOutput)
             ticket, sample_id = map(int, output.request_id.split("/"))
             unfinished = self._unfinished[ticket]
-            unfinished.completions[sample_id] = self._completion(unfinished.request, sample_id, output.outputs[0])
+            sample_s = time.monotonic() - unfinished.started_s
+            unfinished.completions[sample_id] = self._completion(unfinished.request, sample_id, output.outputs[0], sample_s)
             if len(unfinished.completions) == unfinished.request.group_size:
                 del self._unfinished[ticket]
                 completions = tuple(unfinished.completions[i] for i in range(unfinished.request.group_size))
@@ -237,7 +239,7 @@ class VllmEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
-    def _completion(self, request: GroupRequest, sample_id: int, output: CompletionOutput) -> Completion:
+    def _completion(self, request: GroupRequest, sample_id: int, output: CompletionOutput, sample_s: float) -> Completion:
         token_ids = tuple(output.token_ids)
         assert output.logprobs is not None
         logprobs = tuple(step[token].logprob for token, step in zip(token_ids, output.logprobs, strict=True))
@@ -252,6 +254,7 @@ class VllmEngine:
             finish_reason=reason if reason in ("stop", "length") else "abort",
             policy_version=first[0],
             later_versions=tuple(later),
+            sample_s=sample_s,
         )
 
 
@@ -260,6 +263,7 @@ class _Unfinished:
     request: GroupRequest
     completions: dict[int, Completion] = field(default_factory=dict)
     """sample_id -> what is finished already"""
+    started_s: float = field(default_factory=time.monotonic)
 
 
 def _memory_options(options: EngineOptions, config: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import math
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import ray
 import torch
 
-from r1.batching import TrainBatch
+from r1.batching import SampleKey, TrainBatch
 from r1.checkpoint import begin_checkpoint, finish_checkpoint, has_checkpoint, latest_checkpoint, remove_old_checkpoints
 from r1.config import RunConfig
 from r1.device_weights import device_ids
@@ -24,7 +24,7 @@ from r1.protocols import PolicyLearner
 from r1.runtime.calls import Background, Worker, call
 from r1.runtime.cluster import Resources, kill
 from r1.runtime.learner_weights import SendsWeights
-from r1.types import Progress, WeightManifest
+from r1.types import Progress, TokenValues, WeightManifest
 
 MAX_RESTARTS = 10
 """Of the learner, in a run."""
@@ -42,6 +42,9 @@ class LearnerWorker(SendsWeights):
 
     def update(self, batch: TrainBatch) -> dict[str, float]:
         return self._learner.update(batch)
+
+    def token_values(self, group_ids: Collection[int]) -> dict[SampleKey, TokenValues]:
+        return self._learner.tokens.values(group_ids)
 
     def publish_weights(self) -> WeightManifest | None:
         return self._learner.publish_weights()
@@ -146,6 +149,12 @@ class LearnerGroup(PolicyLearner):
         self._policy_version += 1
         self._finish_save(wait=False)
         return metrics
+
+    def token_values(self, group_ids: Collection[int]) -> dict[SampleKey, TokenValues]:
+        about = f"policy version {self._policy_version}"
+        deadline_s = self._config.deadline_s
+        of_ranks = call(self.workers, "token_values", group_ids, phase="write", deadline_s=deadline_s, about=about)
+        return {key: values for of_rank in of_ranks for key, values in of_rank.items()}
 
     @property
     def sendable_version(self) -> int | None:

@@ -27,8 +27,10 @@ from r1.runtime.rollout_pool import RolloutPool
 from r1.runtime.weight_sync import WeightSync
 from r1.shm_weights import new_buffer_path
 from r1.summary import before_after_table, build_summary, write_summary
+from r1.trace_choice import TraceChoice
 from r1.traces import remove_traces_after, write_traces
 from r1.types import Progress, ScoredGroup, StepReport
+from tasks.base import Split
 
 MAX_BAD_ROWS_SHOWN = 5
 
@@ -140,16 +142,17 @@ def _observer(
     trainer: Trainer, prepared: Prepared, run_dir: Path, logger: MetricsLogger, faults: FaultLog, weights: WeightSync
 ) -> Observer:
     config, heldout = trainer.config, prepared.problems.heldout
+    choice = TraceChoice.parse(config.logging.traces)
 
-    def keep_traces(step: int, groups: Sequence[ScoredGroup]) -> None:
-        write_traces(run_dir, step, groups, template=config.task.template)
+    def keep_traces(step: int, groups: Sequence[ScoredGroup], split: Split = "train") -> None:
+        write_traces(run_dir, step, groups, template=config.task.template, split=split, choice=choice, seed=config.seed)
 
     def evaluate_heldout(step: int, policy_version: int) -> None:
         if heldout is None:
             return
         batches = heldout.batches(step, policy_version)
         metrics, groups = evaluate(batches, trainer.sampler, trainer.scorer, trainer.correctness)
-        write_traces(run_dir, step, groups, template=config.task.template, split="heldout")
+        keep_traces(step, groups, "heldout")
         statistics = sample_statistics(groups, trainer.correctness, config.scoring.deadline_s)
         logger.log_heldout(step, {**metrics, **statistics}, policy_version)
 

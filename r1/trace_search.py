@@ -1,0 +1,94 @@
+"""Regular expressions over stored completions: how many match in each step, and where."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from r1.errors import UserError
+from r1.prompts import split_completion
+from r1.trace_stats import NUM_READERS
+from r1.traces import list_trace_files, read_table
+from tasks.base import Split
+
+Part = Literal["completion", "thinking", "answer", "question"]
+"""Where to look; "completion" is the whole of it, with the template's prefill before it."""
+PARTS: Sequence[Part] = get_args(Part)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepMatches:
+    """What one step's file holds of a pattern."""
+
+    step: int
+    num_completions: int
+    keys: tuple[tuple[int, int], ...]
+    """(group_id, sample_id) of the completions that match."""
+    rewards: tuple[float | None, ...]
+    """As long as `keys`."""
+    num_matches: int
+    """Of all of them, counted without overlap."""
+
+
+def search(run_dir: str | Path, pattern: str, split: Split = "train", part: Part = "completion") -> list[StepMatches]:
+    """Look for a regular expression in every stored step; the steps without a match are in the list as well.
+
+    pattern: RE2's syntax, which takes time in proportion to the text whatever the expression: no look-around, no
+    back-references; (?i) ignores case, (?s) lets the dot match line ends. Raises `UserError`.
+    """
+    check_pattern(pattern)
+    steps = list(list_trace_files(run_dir, split))
+    with ThreadPoolExecutor(NUM_READERS) as readers:
+        return list(readers.map(lambda step: _search_step(run_dir, step, pattern, split, part), steps))
+
+
+def check_pattern(pattern: str) -> None:
+    """Raise `UserError` unless RE2 takes the pattern."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        pc.match_substring_regex(pa.array([""]), pattern)
+    except pa.ArrowInvalid as error:
+        reason = str(error).partition("Invalid regular expression: ")[2] or str(error)
+        remedy = "see github.com/google/re2/wiki/Syntax, which has no look-around"
+        raise UserError(f"pattern {pattern!r}: {reason}; {remedy}") from error
+
+
+def part_of(text: str, part: Part) -> str:
+    """Return the thinking or the answer of prefill + completion, or all of it."""
+    if part == "completion":
+        return text
+    parts = split_completion(text)
+    return parts.thinking if part == "thinking" else parts.answer
+
+
+def _search_step(run_dir: str | Path, step: int, pattern: str, split: Split, part: Part) -> StepMatches:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    names = ("question",) if part == "question" else ("prefill", "completion")
+    table = read_table(run_dir, step, split, ("group_id", "sample_id", "reward", *names))
+    texts = table["question"] if part == "question" else _whole(table)
+    if part in ("thinking", "answer"):
+        texts = pa.array([part_of(text, part) for text in texts.to_pylist()], pa.string())
+    counts = pc.count_substring_regex(texts, pattern)
+    found = table.select(["group_id", "sample_id", "reward"]).filter(pc.greater(counts, 0))
+    groups, samples, rewards = (column.to_pylist() for column in found.columns)
+    return StepMatches(
+        step=step,
+        num_completions=table.num_rows,
+        keys=tuple(zip(groups, samples, strict=True)),
+        rewards=tuple(rewards),
+        num_matches=pc.sum(counts).as_py() or 0,
+    )
+
+
+def _whole(table: Any) -> Any:
+    import pyarrow.compute as pc
+
+    # Most templates have none, and to join texts takes as long as to read them.
+    if not any(table["prefill"].unique().to_pylist()):
+        return table["completion"]
+    return pc.binary_join_element_wise(table["prefill"], table["completion"], "")
