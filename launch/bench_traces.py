@@ -29,7 +29,7 @@ COMMANDS: Sequence[Sequence[str]] = (
     ("traces", "ls"),
     ("traces", "stats"),
     ("traces", "grep", "(?i)let me check"),
-    ("traces", "grep", "wait", "--in", "thinking"),
+    ("traces", "grep", "(?i)wait", "--in", "thinking"),
     ("traces", "show"),
     ("traces", "show", "--step", "7", "--best"),
     ("traces", "group", "--step", "7", "--group", "3"),

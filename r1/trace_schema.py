@@ -135,8 +135,8 @@ def columns_to_read(columns: Sequence[str], stored: Sequence[str]) -> list[str]:
 
 
 def trace_row(values: Mapping[str, Any]) -> TraceRow:
-    """Make a row of what pyarrow's `to_pylist` gives for it."""
-    lists = {name: tuple(values[name]) for name in TOKEN_COLUMNS}
+    """Make a row of what pyarrow's `to_pylist` gives for it; the token columns may be left out."""
+    lists = {name: tuple(values.get(name, ())) for name in TOKEN_COLUMNS}
     return TraceRow(
         **{
             **values,

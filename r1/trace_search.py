@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -92,3 +93,20 @@ def _whole(table: Any) -> Any:
     if not any(table["prefill"].unique().to_pylist()):
         return table["completion"]
     return pc.binary_join_element_wise(table["prefill"], table["completion"], "")
+
+
+def first_match(text: str, pattern: str) -> tuple[int, int]:
+    """Return where the first match begins and ends, in characters; (0, 0) where there is none.
+
+    >>> first_match("42é, let me check: 42", "(me|you) check")
+    (9, 17)
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    # By RE2, since Python's own `re` reads some patterns otherwise; Arrow finds places only for patterns without groups, so a
+    # mark that the text does not have is put there. It begins and ends otherwise: no part of it can pass for the whole.
+    mark = next(f"\x00{number}\x01" for number in count() if f"\x00{number}\x01" not in text)
+    [marked] = pc.replace_substring_regex(pa.array([text]), pattern, mark, max_replacements=1).to_pylist()
+    start = marked.find(mark)
+    return (start, len(text) - (len(marked) - start - len(mark))) if start >= 0 else (0, 0)

@@ -119,9 +119,13 @@ def list_trace_files(run_dir: str | Path, split: Split) -> dict[int, Path]:
     return dict(sorted((int(match[1]), path) for path in run_dir.glob("traces/*") if (match := pattern.fullmatch(path.name))))
 
 
-def read_traces(run_dir: str | Path, step: int, split: Split = "train") -> list[TraceRow]:
-    """Return the completions of one step, in the order of (group_id, sample_id)."""
-    rows = [trace_row(values) for values in read_table(run_dir, step, split).to_pylist()]
+def read_traces(run_dir: str | Path, step: int, split: Split = "train", *, with_tokens: bool = True) -> list[TraceRow]:
+    """Return the completions of one step, in the order of (group_id, sample_id).
+
+    with_tokens: False leaves the token columns (), which are most of what there is to read.
+    """
+    columns = [name for name in COLUMNS if with_tokens or name not in TOKEN_COLUMNS]
+    rows = [trace_row(values) for values in read_table(run_dir, step, split, columns).to_pylist()]
     return sorted(rows, key=lambda row: (row.group_id, row.sample_id))
 
 

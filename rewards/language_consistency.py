@@ -65,11 +65,11 @@ def language_consistency(completion: str, reference: Mapping[str, Any]) -> float
         raise ValueError(f"reference['language']: no language {language!r}; choose one of {', '.join(sorted(SCRIPTS))}")
     wanted = SCRIPTS[language]
     text = _TAG.sub(" ", ordinary_characters(thinking(completion)))
-    scripts = list(_scripts_of_words(text))
+    scripts = list(scripts_of_words(text))
     return sum(script in wanted for script in scripts) / len(scripts) if scripts else 0.0
 
 
-def _scripts_of_words(text: str) -> Iterator[str]:
+def scripts_of_words(text: str) -> Iterator[str]:
     """Yield the script of each word that counts."""
     for part, is_formula in _parts(text):
         for script, num_letters in _words(_LATEX_COMMAND.sub(" ", part)):

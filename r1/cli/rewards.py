@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from r1.cli.printing import new_console, print_line, text_cells
-from r1.cli.traces import HeldoutOption, RunFolder
+from r1.cli.trace_printing import HeldoutOption, RunFolder
 from r1.errors import UserError
 from rewards.base import AnswerForm
 
