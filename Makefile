@@ -10,7 +10,7 @@ ARGS ?=
 LOCKS := requirements/cpu.lock requirements/gpu.lock requirements/dev.lock
 STAMP = .venv/.installed-$(DEVICE)-$(shell cat $(LOCKS) requirements/install.sh pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: help setup train test check bench-rewards bench-learner bench-overlap bench-sync bench-driver lint fast-test lock clean
+.PHONY: help setup train test check bench-rewards bench-learner bench-overlap bench-sync bench-driver bench-traces lint fast-test lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -46,6 +46,9 @@ bench-sync: setup ## time a weight sync by phase, with and without verification;
 
 bench-driver: setup ## completions/s of the driver with an engine that answers at once; ARGS="--workers 2" and others, see --help
 	.venv/bin/python -m launch.bench_driver $(ARGS)
+
+bench-traces: setup ## size of the trace store, seconds and memory of the commands that read it; ARGS="--completions 10000" and others
+	.venv/bin/python -m launch.bench_traces $(ARGS)
 
 lint:
 	.venv/bin/ruff check .

@@ -16,6 +16,9 @@ from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
+from r1.trace_schema import TOKEN_COLUMNS
 from r1.traces import write_traces
 from r1.types import Completion, Prompt, Score, ScoredGroup, TokenValues
 from tasks.base import Problem
@@ -51,18 +54,31 @@ def main() -> None:
             start = time.perf_counter()
             make_run(run_dir, arguments.completions, arguments.steps, arguments.tokens)
             print(f"written in {time.perf_counter() - start:.1f} s")
-        num_bytes = sum(path.stat().st_size for path in run_dir.glob("traces/*"))
-        thousands = arguments.completions * arguments.tokens / 1e6
-        print(
-            f"{arguments.completions:,} completions of {arguments.tokens} tokens in {arguments.steps} steps: "
-            f"{num_bytes / 2**20:.0f} MiB, {num_bytes / 2**20 / thousands:.2f} MiB for 1,000 completions of 1,000 tokens"
-        )
+        print_sizes(run_dir)
         for command in COMMANDS:
             seconds, peak_mib = timed([*command[:2], str(run_dir), *command[2:]])
             print(f"r1 {' '.join(command):45} {seconds:6.2f} s {peak_mib:6.0f} MiB", flush=True)
     finally:
         if arguments.run is None:
             shutil.rmtree(run_dir)
+
+
+def print_sizes(run_dir: Path) -> None:
+    """What the traces take, and by kind of column for 1,000 completions of 1,000 tokens."""
+    num_completions, num_tokens, sizes = 0, 0, {"text and numbers": 0, **dict.fromkeys(TOKEN_COLUMNS, 0)}
+    for path in run_dir.glob("traces/*.parquet"):
+        footer = pq.read_metadata(path)
+        num_completions += footer.num_rows
+        for part in (footer.row_group(number) for number in range(footer.num_row_groups)):
+            for column in (part.column(number) for number in range(part.num_columns)):
+                name = column.path_in_schema.partition(".")[0]
+                sizes[name if name in sizes else "text and numbers"] += column.total_compressed_size
+        num_tokens += sum(pq.read_table(path, columns=["num_tokens"])["num_tokens"].to_pylist())
+    mean, num_mib = num_tokens / num_completions, sum(sizes.values()) / 2**20
+    print(f"{num_completions:,} completions, {mean:.0f} tokens each: {num_mib:.0f} MiB")
+    of_million = {name: size / 2**20 / (num_tokens / 1e6) for name, size in sizes.items()}
+    parts = ", ".join(f"{name} {size:.2f}" for name, size in of_million.items())
+    print(f"MiB for 1,000 completions of 1,000 tokens: {sum(of_million.values()):.2f} ({parts})")
 
 
 def timed(command: Sequence[str]) -> tuple[float, float]:
@@ -84,7 +100,7 @@ def make_run(run_dir: Path, num_completions: int, num_steps: int, mean_tokens: i
     rng = random.Random(0)
     pool = [min(int(rng.paretovariate(0.5)), 150_000) for _ in range(1_000_000)]
     logprobs = [-rng.expovariate(2.0) for _ in range(1_000_000)]
-    num_groups = num_completions // num_steps // 16
+    num_groups = round(num_completions / num_steps / 16)
     for step in range(1, num_steps + 1):
         groups = [_group(rng, pool, logprobs, group_id, mean_tokens) for group_id in range(num_groups)]
         write_traces(run_dir, step, groups, template="r1_zero")

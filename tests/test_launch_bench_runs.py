@@ -5,7 +5,7 @@ import re
 import pytest
 from tiny import MODEL, engine_options, prompt_batch
 
-from launch import bench_driver, bench_sync
+from launch import bench_driver, bench_sync, bench_traces
 from launch.instant_engine import VOCABULARY, InstantEngine
 from r1.rollout.engine import generate
 
@@ -39,6 +39,17 @@ def test_the_instant_engine_returns_what_a_real_one_might():
     assert [(c.group_id, c.sample_id) for c in completions] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     assert all(10 <= len(c.token_ids) <= 32 and max(c.token_ids) < VOCABULARY for c in completions)  # of 32 at most
     assert len({c.token_ids for c in completions}) == 6
+
+
+@pytest.mark.slow
+def test_the_trace_benchmark_measures_every_command(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["bench_traces", "--completions", "192", "--steps", "2", "--run", str(tmp_path / "run")])
+    bench_traces.main()
+    shown = capsys.readouterr().out
+    assert "192 completions, " in shown
+    parts = [float(size) for size in re.findall(r"(?:numbers|ids|logprobs|entropies) ([\d.]+)", shown)]
+    assert sum(parts) == pytest.approx(float(re.search(r"1,000 tokens: ([\d.]+)", shown)[1]), abs=0.05)
+    assert len(re.findall(r"^r1 traces .* s +\d+ MiB$", shown, re.MULTILINE)) == len(bench_traces.COMMANDS)
 
 
 @pytest.mark.slow
