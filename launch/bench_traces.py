@@ -34,8 +34,8 @@ COMMANDS: Sequence[Sequence[str]] = (
     ("traces", "grep", "(?i)let me check"),
     ("traces", "grep", "(?i)wait", "--in", "thinking"),
     ("traces", "show"),
-    ("traces", "show", "--step", "7", "--best"),
-    ("traces", "group", "--step", "7", "--group", "3"),
+    ("traces", "show", "--step", "1", "--best"),
+    ("traces", "group", "--step", "1", "--group", "3"),
     ("traces", "diff", "--problem", "problem-3"),
     ("traces", "flag"),
 )
