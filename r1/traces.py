@@ -145,7 +145,9 @@ def read_rows(
             pairs = zip(ids["group_id"].to_pylist(), ids["sample_id"].to_pylist(), strict=True)
             wanted = [place for place, key in enumerate(pairs) if key in keys]
             if wanted:
-                parts.append(file.read_row_group(number).take(wanted))
+                part = file.read_row_group(number)
+                # Not `take`: Arrow would import pandas to look at the places, 0.2 s.
+                parts += [part.slice(place, 1) for place in wanted]
         if not parts:
             return []
         rows = [trace_row(values) for values in in_current_schema(pa.concat_tables(parts), COLUMNS).to_pylist()]
