@@ -187,8 +187,9 @@ def written_lines(config: RunConfig, counts: BatchArithmetic, shape: ModelShape)
     state = 12 * (adapter or shape.num_parameters)
     policy = (2 if config.dtype == "bfloat16" else 4) * shape.num_parameters
     reference = 4 * shape.num_parameters if config.algorithm.kl_coef > 0 and config.algorithm.reference_every else 0
+    trackers = "".join(f"{name}/, " for name in config.logging.trackers)
     return [
-        "config.json, metrics.jsonl, tensorboard/, traces/, summary.json, curves.png",
+        f"config.json, metrics.jsonl, {trackers}traces/, summary.json, curves.png",
         f"checkpoints/: {counts.checkpoints:,} of about {_bytes(state + policy + reference)} each, of which the last three and "
         "the best are kept",
     ]

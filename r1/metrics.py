@@ -1,4 +1,4 @@
-"""A step's report -> metrics.jsonl, TensorBoard, Weights & Biases and the console.
+"""A step's report -> metrics.jsonl, the trackers and the console.
 
 RUN/metrics.jsonl is the record that everything else is drawn from: one JSON object a line, written as the step ends.
 
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from r1.config import RunConfig
 from r1.errors import UserError
+from r1.faults import FaultLog
 from r1.files import atomic_file
-from r1.trackers import TensorBoard, Tracker, WeightsAndBiases
+from r1.trackers import Record, Trackers
 from r1.types import StepReport
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ class MetricsLogger:
     Use it as a context manager: leaving the block closes the files and gives the terminal back.
     """
 
-    def __init__(self, run_dir: str | Path, config: RunConfig, console: "Console | None" = None) -> None:
+    def __init__(
+        self, run_dir: str | Path, config: RunConfig, console: "Console | None" = None, faults: FaultLog | None = None
+    ) -> None:
         from rich.console import Console
 
         run_dir = Path(run_dir)
@@ -58,33 +61,27 @@ class MetricsLogger:
         self._console = console or Console()
         self._progress: Progress | None = None
         self._step_seconds: deque[float] = deque(maxlen=20)  # the time left follows the completions as they grow longer
-        self._run_dir, self._config = run_dir, config
-        self._trackers: list[Tracker] = []
-        self._open()
-        if config.logging.wandb:
-            self._trackers.append(WeightsAndBiases(run_dir, config))
+        self._run_dir = run_dir
+        self._trackers = Trackers(run_dir, config, faults or FaultLog())
+        self._trackers.start(self._open())
 
-    def _open(self) -> None:
+    def _open(self) -> Record:
         path = self._run_dir / "metrics.jsonl"
         _drop_cut_line(path)
         self._file = path.open("a", encoding="utf-8")
-        self._trackers = [tracker for tracker in self._trackers if not isinstance(tracker, TensorBoard)]
-        tensorboard = TensorBoard(self._run_dir)
-        self._trackers.append(tensorboard)
-        # Written anew from the record: a run that goes back would otherwise show some steps twice.
-        for event in read_metrics(self._run_dir):
-            tensorboard.log(event["step"], _scalars(event["kind"], event["metrics"], event["timings_s"]))
+        events = read_metrics(self._run_dir)
+        return [(event["step"], _scalars(event["kind"], event["metrics"], event["timings_s"])) for event in events]
 
     def rewind(self, last_step: int) -> None:
         """Forget the events after `last_step`: they are going to be recorded again."""
         self._file.close()
         truncate_metrics(self._run_dir, last_step)
-        self._open()
+        self._trackers.rewind(self._open())
 
     def log_step(self, report: StepReport) -> None:
         """Record one finished step and tell the console about it."""
         self._append("step", report.step, report.policy_version, report.metrics, report.timings_s)
-        self._send(report.step, _scalars("step", report.metrics, report.timings_s))
+        self._trackers.log(report.step, _scalars("step", report.metrics, report.timings_s))
         # Not the time between two calls: an evaluation or a checkpoint in between would spoil the estimate.
         self._step_seconds.append(sum(report.timings_s.values()))
         self._show_step(report)
@@ -92,23 +89,22 @@ class MetricsLogger:
     def log_heldout(self, step: int, metrics: Mapping[str, float], policy_version: int | None = None) -> None:
         """Record a held-out evaluation after `step`; 0 is before training."""
         self._append("heldout", step, policy_version, metrics, {})
-        self._send(step, _scalars("heldout", metrics, {}))
+        self._trackers.log(step, _scalars("heldout", metrics, {}))
         self._print([("held-out at step", str(step)), *_console_fields(metrics)])
 
-    def close(self) -> None:
-        """Finish every sink; may be called twice."""
+    def close(self, failed: bool = False) -> None:
+        """Finish every sink; may be called twice. failed: the run ended with an error."""
         if self._progress:
             self._progress.stop()
             self._progress = None
-        while self._trackers:
-            self._trackers.pop().close()
+        self._trackers.close(failed)
         self._file.close()
 
     def __enter__(self) -> "MetricsLogger":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self.close()
+        self.close(failed=error is not None)
 
     def _append(
         self, kind: str, step: int, policy_version: int | None, metrics: Mapping[str, float], timings_s: Mapping[str, float]
@@ -116,10 +112,6 @@ class MetricsLogger:
         event = {"kind": kind, "step": step, "policy_version": policy_version, "metrics": metrics, "timings_s": timings_s}
         self._file.write(json.dumps(json_ready(event), allow_nan=False) + "\n")
         self._file.flush()
-
-    def _send(self, step: int, scalars: Mapping[str, float]) -> None:
-        for tracker in self._trackers:
-            tracker.log(step, scalars)
 
     def _show_step(self, report: StepReport) -> None:
         step_s = sum(self._step_seconds) / len(self._step_seconds)

@@ -1,7 +1,7 @@
 """Everything about a configuration that can be refused before a process is started or a file is written."""
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from r1.problem_sets import ProblemSets, load_problem_sets
 from r1.prompts import get_template
 from r1.scoring_rules import Rewarding
 from r1.task_options import known_name, task_parts
+from r1.trackers import TRACKERS
 from tasks.base import Task
 
 
@@ -49,8 +50,7 @@ def prepare(config: RunConfig) -> Prepared:
     engine_module = config.rollout.engine.partition(":")[0]
     if ":" not in config.rollout.engine or not _is_module(engine_module):
         raise UserError(f"option 'rollout.engine': no module {engine_module!r}; it must look like package.module:Class")
-    if config.logging.wandb and not _is_module("wandb"):
-        raise UserError("option 'logging.wandb': the package wandb is not installed; pip install wandb, or set it to false")
+    _check_trackers(config.logging.trackers)
     parts = task_parts(config.task)
     tokenizer = load_tokenizer(config)
     problems = load_problem_sets(config, parts, tokenizer)
@@ -80,9 +80,23 @@ def load_tokenizer(config: RunConfig) -> Any:
     return tokenizer
 
 
+def _check_trackers(names: Sequence[str]) -> None:
+    for name in names:
+        known_name("logging.trackers", name, TRACKERS)
+        tracker = TRACKERS[name]
+        if not _is_module(tracker.package):
+            raise UserError(
+                f"option 'logging.trackers': the package {tracker.package} of {name!r} is not installed; "
+                f"pip install 'r1[{name}]', or leave {name!r} out"
+            )
+        tracker.check()
+
+
 def _is_module(name: str) -> bool:
     """Whether a module can be found, without importing it."""
     try:
-        return importlib.util.find_spec(name) is not None
+        spec = importlib.util.find_spec(name)
     except (ImportError, ValueError):  # a parent that is no package; an empty name
         return False
+    # Python takes any folder of that name for a package without an origin: the `wandb` that wandb writes, for one.
+    return spec is not None and spec.origin is not None

@@ -1,56 +1,248 @@
-"""Trackers: where else a run's scalars go, besides metrics.jsonl."""
+"""Trackers: where else a run's scalars go, besides metrics.jsonl. A new one is one class and one line in TRACKERS."""
 
+import contextlib
+import io
+import os
 import shutil
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, ClassVar
 
 from r1.config import RunConfig
 from r1.errors import UserError
+from r1.faults import FaultLog
+from r1.files import atomic_file
+
+Record = Sequence[tuple[int, Mapping[str, float]]]
+"""(step, scalars by name) of each event so far, in order."""
 
 
-class Tracker(Protocol):
-    """Takes the scalars of one event."""
+class Tracker(ABC):
+    """A place for scalars. Making one does nothing yet; heavy packages are imported by `begin`."""
 
-    def log(self, step: int, scalars: Mapping[str, float]) -> None: ...
-    def close(self) -> None: ...
+    package: ClassVar[str]
+    """What has to be installed."""
+
+    def __init__(self, run_dir: Path, config: RunConfig) -> None:
+        self._run_dir, self._config = run_dir, config
+
+    @classmethod
+    def check(cls) -> None:
+        """Raise `UserError` for what is missing besides the package, before anything is started."""
+        return
+
+    @abstractmethod
+    def begin(self) -> bool:
+        """Open it, or open it anew after the run went back. True: it is empty, and wants the whole record first."""
+
+    @abstractmethod
+    def log(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Take the scalars of one event; NaN where there was no number."""
+
+    @abstractmethod
+    def close(self, failed: bool = False) -> None:
+        """Finish what `begin` opened; nothing is logged afterwards. failed: the run ended with an error."""
 
 
 class TensorBoard(Tracker):
     """Scalars under RUN/tensorboard, by tensorboard's own writer: torch's does the same and costs seconds of import.
 
-    Begins with an empty folder.
+    Written anew from the record each time: a run that goes back would otherwise show some steps twice.
     """
 
-    def __init__(self, run_dir: Path) -> None:
+    package = "tensorboard"
+    _writer: Any = None
+
+    def begin(self) -> bool:
         from tensorboard.summary import Writer
 
-        shutil.rmtree(run_dir / "tensorboard", ignore_errors=True)  # an absent folder is as good as an empty one
-        self._writer = Writer(str(run_dir / "tensorboard"))
+        self.close()
+        shutil.rmtree(self._run_dir / "tensorboard", ignore_errors=True)  # an absent folder is as good as an empty one
+        self._writer = Writer(str(self._run_dir / "tensorboard"))
+        return True
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, step)
         self._writer.flush()
 
-    def close(self) -> None:
-        self._writer.close()
+    def close(self, failed: bool = False) -> None:
+        if self._writer:
+            self._writer.close()
+            self._writer = None
 
 
 class WeightsAndBiases(Tracker):
-    """Scalars to Weights & Biases."""
+    """A run of Weights & Biases, with its files in RUN/wandb; a resumed run goes on in it.
 
-    def __init__(self, run_dir: Path, config: RunConfig) -> None:
+    The x axis is a metric of ours, `step`: W&B's own step cannot go back, and what is done anew after a rewind or a resume
+    would be thrown away. So it is added, as a second point at the same step.
+    """
+
+    package = "wandb"
+    _run: Any = None
+
+    @classmethod
+    def check(cls) -> None:
+        import wandb
+
+        # Or wandb.init would ask at the terminal, or fail, when the engines have been started.
         try:
-            import wandb
-        except ImportError as error:
+            is_ready = wandb.setup().settings.mode != "online" or wandb.login(prompt=False)
+        except wandb.Error as error:
+            raise UserError(f"option 'logging.trackers': wandb cannot log in: {_in_one_line(error)}") from error
+        if not is_ready:
             raise UserError(
-                "option 'logging.wandb': the package wandb is not installed; pip install 'r1[wandb]' or set logging.wandb=false"
-            ) from error
-        self._run = wandb.init(project="r1", name=config.name, dir=str(run_dir), config=config.model_dump())
+                "option 'logging.trackers': wandb has no API key; run `wandb login`, set WANDB_API_KEY, "
+                "set WANDB_MODE=offline, or leave 'wandb' out"
+            )
+
+    def begin(self) -> bool:
+        if self._run:
+            return False
+        import wandb
+
+        id_file = self._run_dir / "wandb" / "run-id"
+        run_id = _read_if_there(id_file)
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "r1"),
+            name=self._run_dir.name,
+            id=run_id,
+            resume="allow" if run_id else None,
+            dir=str(self._run_dir),
+            config=self._config.model_dump(mode="json"),
+            # Without it, a run that has lost its network would wait for an upload at its end, for ever.
+            settings=wandb.Settings(finish_timeout=self._config.deadline_s),
+        )
+        self._run.define_metric("*", step_metric="step")
+        with atomic_file(id_file) as temporary:
+            temporary.write_text(self._run.id, encoding="utf-8")
+        return run_id is None
+
+    def log(self, step: int, scalars: Mapping[str, float]) -> None:
+        self._run.log({"step": step, **scalars})
+
+    def close(self, failed: bool = False) -> None:
+        if self._run:
+            self._run.finish(exit_code=int(failed))
+            self._run = None
+
+
+class Trackio(Tracker):
+    """A local run of trackio, in RUN/trackio or where TRACKIO_DIR says; written anew like TensorBoard's."""
+
+    package = "trackio"
+    _run: Any = None
+
+    def begin(self) -> bool:
+        self.close()
+        own_folder = self._run_dir / "trackio"
+        folder = Path(os.environ.get("TRACKIO_DIR") or own_folder)
+        trackio = _trackio_in(folder)
+        project = os.environ.get("TRACKIO_PROJECT", "r1")
+        before = _read_if_there(own_folder / "run-id")
+        if before and (folder / f"{project}.db").is_file():
+            for run in trackio.Api().runs(project):
+                if run.id == before:
+                    run.delete()
+        with contextlib.redirect_stdout(io.StringIO()):  # five lines of welcome
+            self._run = trackio.init(
+                project=project,
+                name=self._run_dir.name,
+                config=self._config.model_dump(mode="json"),
+                embed=False,
+                auto_log_cpu=False,
+                auto_log_gpu=False,
+            )
+        with atomic_file(own_folder / "run-id") as temporary:
+            temporary.write_text(self._run.id, encoding="utf-8")
+        return True
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
         self._run.log(dict(scalars), step=step)
 
-    def close(self) -> None:
-        self._run.finish()
+    def close(self, failed: bool = False) -> None:
+        if self._run:
+            import trackio
+
+            with contextlib.redirect_stdout(io.StringIO()):
+                trackio.finish()
+            self._run = None
+
+
+TRACKERS: Mapping[str, type[Tracker]] = {
+    "tensorboard": TensorBoard,
+    "wandb": WeightsAndBiases,
+    "trackio": Trackio,
+}
+
+
+class Trackers:
+    """The trackers of a run. One that fails under way is switched off: the training is worth more than its copy of the curves."""
+
+    def __init__(self, run_dir: Path, config: RunConfig, faults: FaultLog) -> None:
+        self._faults = faults
+        names = dict.fromkeys(config.logging.trackers)  # one that is given twice counts once
+        self._trackers = {name: TRACKERS[name](run_dir, config) for name in names}
+
+    def start(self, record: Record) -> None:
+        """Open all of them; raises `UserError`: who asks for a tracker wants to hear at once that there is none."""
+        for name, tracker in self._trackers.items():
+            try:
+                _begin(tracker, record)
+            except Exception as error:
+                raise UserError(
+                    f"option 'logging.trackers': {name!r} cannot start: {_in_one_line(error)}; mend that or leave {name!r} out"
+                ) from error
+
+    def rewind(self, record: Record) -> None:
+        """The run went back to the end of `record`."""
+        self._each("going back", lambda tracker: _begin(tracker, record))
+
+    def log(self, step: int, scalars: Mapping[str, float]) -> None:
+        self._each(f"logging step {step}", lambda tracker: tracker.log(step, scalars))
+
+    def close(self, failed: bool = False) -> None:
+        self._each("closing", lambda tracker: tracker.close(failed))
+        self._trackers.clear()
+
+    def _each(self, what: str, call: Callable[[Tracker], None]) -> None:
+        for name, tracker in list(self._trackers.items()):
+            try:
+                call(tracker)
+            # Everything: a network that is gone, a server's refusal, a full disk, a package's own bug. None is the training's.
+            except Exception as error:  # noqa: BLE001
+                del self._trackers[name]
+                self._faults.add(
+                    "tracker",
+                    f"tracker {name} failed when {what}: {type(error).__name__}: {_in_one_line(error)}; it is switched off, and "
+                    "the run goes on: metrics.jsonl has all",
+                )
+
+
+def _begin(tracker: Tracker, record: Record) -> None:
+    if tracker.begin():
+        for step, scalars in record:
+            tracker.log(step, scalars)
+
+
+def _trackio_in(folder: Path) -> Any:
+    """Import trackio with its files in `folder`: it reads TRACKIO_DIR once, when it is imported."""
+    before = os.environ.get("TRACKIO_DIR")
+    os.environ["TRACKIO_DIR"] = str(folder)
+    try:
+        import trackio
+    finally:
+        os.environ.pop("TRACKIO_DIR") if before is None else os.environ.update(TRACKIO_DIR=before)
+    if folder != trackio.TRACKIO_DIR:
+        raise UserError(f"this process has trackio in {str(trackio.TRACKIO_DIR)!r} already; set TRACKIO_DIR for all its runs")
+    return trackio
+
+
+def _read_if_there(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -43,5 +43,7 @@ resolve gpu '# r1 with an NVIDIA GPU: Linux x86-64, Python 3.11. Install with: p
 # Resolved from package metadata; nobody has installed or run it on a GPU machine yet.' \
     pyproject.toml --extra gpu --python-platform x86_64-manylinux_2_34 --only-binary :all: "$@" || refuse gpu
 
+# gpu.lock speaks for Linux x86-64 alone: elsewhere cpu.lock may have another version (of protobuf on s390x).
+sed -E "/^#/d; s/$/ ; sys_platform == 'linux' and platform_machine == 'x86_64'/" requirements/gpu.lock > "$work/gpu.txt"
 resolve dev '# Tools for working on r1. Install with: pip install --no-deps -r requirements/dev.lock, beside cpu.lock or gpu.lock.' \
-    --universal --constraint requirements/cpu.lock --constraint requirements/gpu.lock "$@" || refuse dev
+    --universal --constraint requirements/cpu.lock --constraint "$work/gpu.txt" "$@" || refuse dev

@@ -62,7 +62,8 @@ QUICKSTART = "launch/configs/quickstart.toml"
         ([QUICKSTART, "rollout.max_prompt_tokens=400"], ["must fit the model's context", "lower max_prompt_tokens below 256"]),
         ([QUICKSTART, "rollout.engine=nonsense"], ["'rollout.engine'", "package.module:Class"]),
         ([QUICKSTART, "rollout.engine=no.such:Engine"], ["'rollout.engine'", "'no.such'"]),
-        ([QUICKSTART, "logging.wandb=true"], ["'logging.wandb'", "not installed"]),
+        ([QUICKSTART, 'logging.trackers=["wanbd"]'], ["'logging.trackers'", "did you mean 'wandb'?"]),
+        ([QUICKSTART, "logging.trackers=wandb"], ["'logging.trackers'", "valid list", "got 'wandb'"]),
         ([QUICKSTART, "scoring.deadline_s=inf"], ["'scoring.deadline_s'", "finite"]),
         ([QUICKSTART, "algorithm.clip_low=5"], ["'algorithm.clip_low'", "less than 1"]),
         ([QUICKSTART, "name=../../x"], ["'name'", "pattern"]),
@@ -104,7 +105,11 @@ def test_what_a_dry_run_refuses_last(train, overrides, parts):
 def test_a_dry_run_in_a_process_of_its_own_starts_and_writes_nothing(tmp_path):
     code = (
         "import sys, subprocess, launch.train\n"
-        "def refuse(*arguments, **options): raise AssertionError('a process was started')\n"
+        "start = subprocess.Popen.__init__\n"
+        "def refuse(self, command, *arguments, **options):\n"
+        # How ctypes finds a library, for selenium's trio: httpcore2 imports it where it is there.
+        "    assert command == ['/sbin/ldconfig', '-p'], 'a process was started'\n"
+        "    start(self, command, *arguments, **options)\n"
         "subprocess.Popen.__init__ = refuse\n"
         "code = launch.train.main()\n"
         "print(sorted({'vllm', 'r1.learner', 'r1.runtime.run'} & set(sys.modules)), file=sys.stderr)\n"

@@ -119,7 +119,7 @@ def _train_and_report(
         console.print(f"going on after step {resumed_from.step} of {run_dir}", highlight=False, markup=False)
     ended_with: list[str] = []
     try:
-        with MetricsLogger(run_dir, config, console) as logger:
+        with MetricsLogger(run_dir, config, console, faults) as logger:
             observer = _observer(trainer, prepared, run_dir, logger, faults, weights)
             train(trainer, observer, start=resumed_from or Progress(), evaluated=evaluated_steps(run_dir))
     except BaseException as error:  # Ctrl-C as well: the summary of an unfinished run says how it ended
