@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from r1.config_overrides import apply_overrides, with_preset
 from r1.errors import UserError
-from r1.presets import PRESETS
 from r1.trace_choice import TraceChoice
 
 Dtype = Literal["float32", "bfloat16"]
@@ -220,17 +220,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     return check_config(apply_overrides(tree, overrides))
 
 
-def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Set dotted options such as `learner.learning_rate=1e-4` in a nested mapping, in place, and return it."""
-    for override in overrides:
-        _apply_override(tree, override)
-    return tree
-
-
 def check_config(tree: Mapping[str, Any]) -> RunConfig:
     """Turn a nested mapping into a `RunConfig`; the first broken rule becomes a `UserError`."""
     try:
-        config = RunConfig.model_validate(_with_preset(tree))
+        config = RunConfig.model_validate(with_preset(tree))
     except ValidationError as error:
         # A misspelt option also makes the right one "missing": name the misspelling first.
         first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
@@ -250,42 +243,6 @@ def check_config(tree: Mapping[str, Any]) -> RunConfig:
             f"divide into {minibatches} mini-batches; use {num_prompts - num_prompts % minibatches or minibatches} prompts"
         )
     return config
-
-
-def _with_preset(tree: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Spell out `algorithm = "dr_grpo"`, and `preset = "dr_grpo"` in the table `algorithm`."""
-    algorithm = tree.get("algorithm")
-    options = {"preset": algorithm} if isinstance(algorithm, str) else dict(algorithm) if isinstance(algorithm, Mapping) else {}
-    name = options.pop("preset", None)
-    if name is None:
-        return tree
-    if name not in PRESETS:
-        raise UserError(f"option 'algorithm': no preset {name!r}; choose one of {', '.join(PRESETS)}")
-    return {**tree, "algorithm": {**PRESETS[name], **options}}
-
-
-def _apply_override(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise UserError(f"override {override!r} must look like section.option=value, e.g. learner.learning_rate=1e-4")
-    *sections, option = (part.strip("\"'") for part in key.strip().split("."))  # task.mix."math:3-5".weight, as in the file
-    for section in sections:
-        if section == "algorithm" and isinstance(tree.get(section), str):
-            tree[section] = {"preset": tree[section]}
-        tree = tree.setdefault(section, {})
-        if not isinstance(tree, dict):
-            raise UserError(f"override {override!r}: {section!r} is an option, not a section; see r1/config.py for all options")
-    tree[option] = _parse_value(text.strip())
-
-
-def _parse_value(text: str) -> Any:
-    """A TOML value where it is one, otherwise the bare string: paths and names need no quotes."""
-    try:
-        parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        return text
-    # A line break would smuggle further keys in.
-    return parsed["value"] if len(parsed) == 1 else text
 
 
 def _explain(error: Mapping[str, Any]) -> str:

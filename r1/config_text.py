@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from r1 import config as config_module
-from r1.config import RunConfig, apply_overrides, check_config, load_config
+from r1.config import RunConfig, check_config, load_config
+from r1.config_overrides import apply_overrides
 from r1.errors import UserError
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")

@@ -1,7 +1,8 @@
 import pytest
 from tiny import ROOT
 
-from r1.config import apply_overrides, check_config, load_config
+from r1.config import check_config, load_config
+from r1.config_overrides import apply_overrides
 from r1.errors import UserError
 
 QUICKSTART = ROOT / "launch/configs/quickstart.toml"
