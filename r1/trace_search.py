@@ -1,9 +1,10 @@
 """Regular expressions over stored completions: how many match in each step, and where."""
 
+from array import array
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import count
+from itertools import accumulate, count
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -50,7 +51,7 @@ def check_pattern(pattern: str) -> None:
     import pyarrow.compute as pc
 
     try:
-        pc.match_substring_regex(pa.array([""]), pattern)
+        pc.match_substring_regex(pa.nulls(1, pa.string()), pattern)  # a text of ours would make Arrow import pandas, 0.25 s
     except pa.ArrowInvalid as error:
         reason = str(error).partition("Invalid regular expression: ")[2] or str(error)
         remedy = "see github.com/google/re2/wiki/Syntax, which has no look-around"
@@ -66,24 +67,32 @@ def part_of(text: str, part: Part) -> str:
 
 
 def _search_step(run_dir: str | Path, step: int, pattern: str, split: Split, part: Part) -> StepMatches:
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     names = ("question",) if part == "question" else ("prefill", "completion")
     table = read_table(run_dir, step, split, ("group_id", "sample_id", "reward", *names))
     texts = table["question"] if part == "question" else _whole(table)
     if part in ("thinking", "answer"):
-        texts = pa.array([part_of(text, part) for text in texts.to_pylist()], pa.string())
+        texts = _text_column([part_of(text, part) for text in texts.to_pylist()])
     counts = pc.count_substring_regex(texts, pattern)
-    found = table.select(["group_id", "sample_id", "reward"]).filter(pc.greater(counts, 0))
-    groups, samples, rewards = (column.to_pylist() for column in found.columns)
+    columns = (table[name].to_pylist() for name in ("group_id", "sample_id", "reward"))
+    found = [place for *place, count in zip(*columns, counts.to_pylist(), strict=True) if count]
     return StepMatches(
         step=step,
         num_completions=table.num_rows,
-        keys=tuple(zip(groups, samples, strict=True)),
-        rewards=tuple(rewards),
+        keys=tuple((group_id, sample_id) for group_id, sample_id, _ in found),
+        rewards=tuple(reward for _, _, reward in found),
         num_matches=pc.sum(counts).as_py() or 0,
     )
+
+
+def _text_column(texts: Sequence[str]) -> Any:
+    """Arrow's column of these texts, made of bytes: `pa.array` would import pandas to look at them, 0.25 s."""
+    import pyarrow as pa
+
+    encoded = [text.encode() for text in texts]
+    offsets = array("i", accumulate(map(len, encoded), initial=0))
+    return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))
 
 
 def _whole(table: Any) -> Any:
@@ -101,12 +110,11 @@ def first_match(text: str, pattern: str) -> tuple[int, int]:
     >>> first_match("42é, let me check: 42", "(me|you) check")
     (9, 17)
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     # By RE2, since Python's own `re` reads some patterns otherwise; Arrow finds places only for patterns without groups, so a
     # mark that the text does not have is put there. It begins and ends otherwise: no part of it can pass for the whole.
     mark = next(f"\x00{number}\x01" for number in count() if f"\x00{number}\x01" not in text)
-    [marked] = pc.replace_substring_regex(pa.array([text]), pattern, mark, max_replacements=1).to_pylist()
+    [marked] = pc.replace_substring_regex(_text_column([text]), pattern, mark, max_replacements=1).to_pylist()
     start = marked.find(mark)
     return (start, len(text) - (len(marked) - start - len(mark))) if start >= 0 else (0, 0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from r1.cli.printing import format_number, new_console, new_table, print_line, printable, text_cells
+from r1.cli.printing import format_number, new_console, new_table, print_line, print_lines_of_cells, printable, text_cells
 from r1.cli.trace_printing import HeldoutOption, RunFolder, describe, heading, print_completion, print_prompt, split_of
 from r1.errors import UserError
 
@@ -50,16 +50,18 @@ def stats(
     if not found:
         raise _no_traces(run, heldout)
     parts = list(dict.fromkeys(name for line in found for name in line.breakdown))
-    columns = ("completions", "reward", *parts, "tokens", "truncated", "duplicates", "reflections", "errors")
-    table = new_table(by, *columns)
-    for line in found:
-        table.add_row(
-            *text_cells(line.key, line.num_completions, format_number(line.reward)),
-            *text_cells(*(format_number(line.breakdown.get(name)) for name in parts)),
-            *text_cells(format_number(line.completion_tokens, ".1f"), format_number(line.truncated_share)),
-            *text_cells(format_number(line.duplicate_share), format_number(line.reflections), line.num_errors),
-        )
-    new_console().print(table)
+    print_lines_of_cells(
+        (by, "completions", "reward", *parts, "tokens", "truncated", "duplicates", "reflections", "errors"),
+        (
+            (
+                *(line.key, line.num_completions, format_number(line.reward)),
+                *(format_number(line.breakdown.get(name)) for name in parts),
+                *(format_number(line.completion_tokens, ".1f"), format_number(line.truncated_share)),
+                *(format_number(line.duplicate_share), format_number(line.reflections), line.num_errors),
+            )
+            for line in found
+        ),
+    )
 
 
 def grep(
@@ -91,15 +93,17 @@ def grep(
     total = sum(step.num_completions for step in found)
     hits = sum(len(step.keys) for step in found)
     if matching:
-        table = new_table("step", "completions", "matching", "share", "matches", "reward")
-        for step in matching:
-            known = [reward for reward in step.rewards if reward is not None]
-            mean = sum(known) / len(known) if known else None
-            share = format_number(len(step.keys) / step.num_completions, ".3f")
-            table.add_row(
-                *text_cells(step.step, step.num_completions, len(step.keys), share, step.num_matches, format_number(mean))
-            )
-        console.print(table)
+        print_lines_of_cells(
+            ("step", "completions", "matching", "share", "matches", "reward"),
+            (
+                (
+                    *(step.step, step.num_completions, len(step.keys)),
+                    format_number(len(step.keys) / step.num_completions, ".3f"),
+                    *(step.num_matches, format_number(_mean(step.rewards))),
+                )
+                for step in matching
+            ),
+        )
         for number, key in _spread(matching, count):
             _print_match(console, run, number, key, split_of(heldout), pattern, place)
     print_line(console, f"{hits:,} of {total:,} completions in {len(matching)} of {len(found)} steps match", "bold")

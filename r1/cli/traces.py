@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from r1.cli.printing import format_number, new_console, new_table, print_line, text_cells
+from r1.cli.printing import format_number, new_console, new_table, print_line, print_lines_of_cells, text_cells
 from r1.cli.trace_export import export
 from r1.cli.trace_printing import (
     HeldoutOption,
@@ -47,16 +47,17 @@ def list_steps(run: RunFolder) -> None:
     if not summaries:
         raise UserError(f"run folder {str(run)!r} holds no traces; the first appear when its first step or evaluation ends")
     parts = list(dict.fromkeys(name for summary in summaries for name in summary.breakdown))
-    table = new_table("step", "split", "completions", "reward", *parts, "tokens", "truncated", "errors")
-    for summary in summaries:
-        means = [format_number(summary.breakdown.get(name)) for name in parts]
-        table.add_row(
-            *text_cells(summary.step, summary.split, summary.num_completions, format_number(summary.reward), *means),
-            *text_cells(
-                format_number(summary.completion_tokens, ".1f"), format_number(summary.truncated_share), summary.num_errors
-            ),
-        )
-    new_console().print(table)
+    print_lines_of_cells(
+        ("step", "split", "completions", "reward", *parts, "tokens", "truncated", "errors"),
+        (
+            (
+                *(summary.step, summary.split, summary.num_completions, format_number(summary.reward)),
+                *(format_number(summary.breakdown.get(name)) for name in parts),
+                *(format_number(summary.completion_tokens, ".1f"), format_number(summary.truncated_share), summary.num_errors),
+            )
+            for summary in summaries
+        ),
+    )
 
 
 @app.command()
