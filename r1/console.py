@@ -79,13 +79,13 @@ class RunConsole:
         self._refresh()
 
     def show_groups(self, step: int, groups: Sequence[ScoredGroup]) -> None:
-        """Show a completion of a step that is about to be learnt from."""
+        """Show a completion of a step that has been learnt from."""
         if self._live or is_sample_step(step, self._config.num_steps):
             self._panel.sample = choose_sample(step, groups, self._config.seed)
             if self._panel.sample and not self._live:
                 for line in log_lines(self._panel.sample, self._console):
                     self._say(line)
-        self.begin(f"step {step}: update")
+        self.begin(f"step {step}: weight sync")
 
     def show(self, event: Event) -> None:
         """Show a step or an evaluation as it was recorded."""
@@ -100,7 +100,7 @@ class RunConsole:
             self._print_line(fields, [])
         for warning in due:
             self._say(f"warning: {warning}", style="yellow")
-        self.begin(f"step {event['step'] + 1}: sampling" if event["step"] < self._config.num_steps else "finishing")
+        self.begin(f"step {event['step'] + 1}" if event["step"] < self._config.num_steps else "finishing")
 
     def rewind(self, last_step: int) -> None:
         """Forget the events after `last_step`: those steps are done again."""
@@ -108,7 +108,7 @@ class RunConsole:
         self._events, self._warnings = [], WarningLog(self._config)
         self._panel = Panel(name=self._config.name, num_steps=self._config.num_steps, left=self._panel.left)
         self._replay(kept)
-        self.begin(f"step {last_step + 1}: sampling")
+        self.begin(f"step {last_step + 1}")
 
     def _replay(self, events: Iterable[Event]) -> None:
         """What was said of them was said by an earlier process, or before the run went back."""

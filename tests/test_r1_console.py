@@ -134,7 +134,7 @@ def test_the_panel_shows_where_the_run_stands():
 
     assert lines[0].startswith("quickstart, after step 3 (+- against the 10 steps before) ──")
     # 57 steps of 2.4 s are 136.8 s = 2:17
-    assert re.search(r" 3/60  left 2:17  step 4: sampling 0:0\d$", lines[1])
+    assert re.search(r" 3/60  left 2:17  step 4 0:0\d$", lines[1])
     assert "━" in lines[1]
     # reward 0.75 - (0.25 + 0.75) / 2 = +0.25; tokens 42 - (40 + 50) / 2 = -3; truncated and entropy had no value before
     assert [line.split() for line in lines[2:5]] == [
@@ -366,7 +366,7 @@ def test_the_panel_says_what_the_run_does_now():
         shown.begin("held-out evaluation")
         assert re.search(r" 0/60  held-out evaluation 0:0\d$", panel(written)[1])
         shown.show_groups(1, groups_of("19"))
-        assert re.search(r" 0/60  step 1: update 0:0\d$", panel(written)[1])
+        assert re.search(r" 0/60  step 1: weight sync 0:0\d$", panel(written)[1])
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt, RuntimeError])
