@@ -243,7 +243,7 @@ def test_a_very_long_sample_is_no_work():
     assert "... about 99," in lines[-3]
 
 
-@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 24), (40, 24), (80, 14), (80, 8), (20, 5)])
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 24), (80, 18), (40, 24), (80, 14), (80, 8), (20, 5)])
 def test_the_panel_fits_the_terminal_and_leaves_room_above(width: int, height: int):
     text = "<think>" + "wide 数字 " * 500 + "</think>"
     shown, written = terminal(width, height)
@@ -255,9 +255,10 @@ def test_the_panel_fits_the_terminal_and_leaves_room_above(width: int, height: i
         shown.show_groups(4, groups_of(text, num_tokens=[1000]))
         lines = panel(written)
 
-    assert len(lines) <= height
+    # Three lines are left above, but on a terminal that has hardly room for the numbers.
+    assert len(lines) <= (height - 3 if height >= 14 else height)
     if (width, height) == (80, 24):
-        assert len(lines) == 21  # all but three
+        assert len(lines) == 21
         assert any(line.startswith("warnings truncated: docs/tuning.md") for line in lines)
     assert all(len(line) + len(re.findall("[数字]", line)) <= width for line in lines)
 

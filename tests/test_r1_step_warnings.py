@@ -69,6 +69,7 @@ def test_no_spread_says_whether_the_task_is_too_easy_or_too_hard():
 def test_no_spread_begins_above_one_half_and_after_three_steps():
     assert said(steps((10, {"zero_variance_share": 0.5, "accuracy": 0.5}))) == {}
     assert said(steps((2, {"zero_variance_share": 1.0, "accuracy": 0.0}))) == {}
+    assert "no-spread" in said(steps((3, {"zero_variance_share": 1.0, "accuracy": 0.0})))
     # the mean of ten steps: nine of 0.5 and one of 0.6
     assert "no-spread" in said(steps((9, {"zero_variance_share": 0.5, "accuracy": 0.5}), (1, {"zero_variance_share": 0.6})))
 
@@ -81,10 +82,10 @@ def test_truncated():
 
 
 def test_the_form_alone():
-    hollow = {"reward/reasoning_format": 0.97, "accuracy": 0.01}
-    assert said(steps((10, hollow)))["format"].startswith("format is 0.97 and accuracy 0.01: the form alone is being learnt")
+    hollow = {"reward/reasoning_format": 0.97, "accuracy": 0.019}
+    assert said(steps((10, hollow)))["format"].startswith("format is 0.97 and accuracy 0.02: the form alone is being learnt")
     assert said(steps((9, hollow))) == {}  # it may come
-    assert said(steps((10, hollow | {"accuracy": 0.03}))) == {}
+    assert said(steps((10, hollow | {"accuracy": 0.021}))) == {}
     assert said(steps((10, hollow | {"reward/reasoning_format": 0.89}))) == {}
     assert said(steps((10, {"accuracy": 0.01}))) == {}  # a run without that reward
 
@@ -94,7 +95,8 @@ def test_format_that_falls_while_the_reward_rises():
     text = said(steps((10, before), (10, after)))["format"]
     assert text.startswith("format fell from 0.90 to 0.79 in 10 steps while the reward rose by 0.10")
     assert said(steps((10, before), (10, after | {"reward/reasoning_format": 0.81}))) == {}
-    assert said(steps((10, before), (10, after | {"reward": 0.51}))) == {}  # both fall: not this
+    assert "format" in said(steps((10, before), (10, after | {"reward": 0.522})))
+    assert said(steps((10, before), (10, after | {"reward": 0.518}))) == {}  # it does not rise
 
 
 def test_unjudged():
@@ -113,7 +115,8 @@ def test_duplicates():
     shared = {"duplicate_share": 0.5, "entropy": 0.2, "completion_tokens": 100.0}
     text = said(steps((3, shared)))["duplicates"]
     assert "though 20 nats of entropy leave room for others: do siblings share a seed" in text
-    assert said(steps((3, shared | {"completion_tokens": 49.0}))) == {}  # 9.8 nats
+    assert "duplicates" in said(steps((3, shared | {"completion_tokens": 51.0})))  # 10.2 nats
+    assert said(steps((3, shared | {"completion_tokens": 49.0}))) == {}  # 9.8
     assert said(steps((3, shared | {"duplicate_share": 0.49}))) == {}
 
 
@@ -123,7 +126,8 @@ def test_length_that_grows_or_shrinks_without_paying():
     assert text.startswith("completions went from 100 to 200 tokens in 20 steps, the reward by +0.00: longer is not better")
     assert "algorithm=dr_grpo" in text
     assert said(steps((20, short), (5, long | {"completion_tokens": 199.0}))) == {}
-    assert said(steps((20, short), (5, long | {"reward": 0.53}))) == {}  # it pays: what R1-Zero is about
+    assert "length" in said(steps((20, short), (5, long | {"reward": 0.518})))
+    assert said(steps((20, short), (5, long | {"reward": 0.522}))) == {}  # it pays: what R1-Zero is about
     text = said(steps((20, long), (5, short | {"reward": 0.4})))["length"]
     assert text.startswith("completions went from 200 to 100 tokens in 20 steps, the reward by -0.10: the thinking is being lost")
     assert said(steps((16, short), (5, long))) == {}  # of 20 steps ago there is one step, which is no mean
@@ -156,6 +160,7 @@ def test_a_collapse():
     text = said(steps(*learnt, (10, {"accuracy": 0.21})))["collapse"]
     assert text.startswith("accuracy fell from 0.40 (around step 20) to 0.21")
     assert said(steps(*learnt, (10, {"accuracy": 0.23}))) == {}
+    assert "collapse" in said(steps((10, {"accuracy": 0.1}), (10, {"accuracy": 0.21}), (10, {"accuracy": 0.0})))
     assert said(steps((10, {"accuracy": 0.1}), (10, {"accuracy": 0.19}), (10, {"accuracy": 0.0}))) == {}  # little was gained
     assert said(steps((10, {"accuracy": 0.9}), (10, {"accuracy": 0.5}))) == {}  # never gained anything: another problem
 
@@ -191,7 +196,8 @@ def test_entropy_that_explodes():
     text = said(steps((5, {"entropy": 0.5}), (10, {"entropy": 1.6})))["entropy-high"]
     assert text.startswith("entropy is 1.60, 3.2 times what it was in the first steps")
     assert said(steps((5, {"entropy": 0.5}), (10, {"entropy": 1.5}))) == {}
-    assert said(steps((5, {"entropy": 0.1}), (10, {"entropy": 0.5}))) == {}  # five times, of very little
+    assert "entropy-high" in said(steps((5, {"entropy": 0.1}), (10, {"entropy": 0.51})))
+    assert said(steps((5, {"entropy": 0.1}), (10, {"entropy": 0.49}))) == {}  # five times, of very little
 
 
 def test_clipping():
@@ -235,6 +241,7 @@ def test_waiting():
     assert after(sample=5.0, score=4.0, update=1.0)["waiting"].startswith("40 % of a step is spent on scores")
     assert after(sample=5.0, publish=2.0, load=2.0, update=1.0)["waiting"].startswith("weight syncs take 40 % of the time")
     assert after(sample=5.0, publish=1.0, load=1.9, update=2.1) == {}
+    assert "waiting" in after(sample=0.94, update=0.07)
     assert after(sample=0.92, update=0.07) == {}  # steps of less than a second
 
 
