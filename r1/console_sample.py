@@ -73,10 +73,11 @@ def choose_sample(step: int, groups: Sequence[ScoredGroup], seed: int) -> StepSa
 
 def sample_lines(sample: StepSample, console: Console, width: int, num_lines: int) -> list[Text]:
     """Question, verdict and text in at most `num_lines` lines (at least 4) of `width` cells; the text is cut in its middle."""
-    question = Text.assemble(("question ", "dim"), _plain(sample.question, console)).wrap(console, width, overflow="fold")[0]
-    verdict = Text(_plain(sample.verdict, console), style="dim")
+    question = Text.assemble(("question ", "dim"), _in_one_line(sample.question[:HEAD_CHARS], console))
+    asked = question.wrap(console, width, overflow="fold")[: 2 if num_lines >= 8 else 1]
+    verdict = Text(_in_one_line(sample.verdict, console), style="dim")
     verdict.truncate(width)
-    return [question, verdict, *_cut(sample, console, width, num_lines - 2)]
+    return [*asked, verdict, *_cut(sample, console, width, num_lines - 1 - len(asked))]
 
 
 def log_lines(sample: StepSample, console: Console) -> list[str]:

@@ -2,13 +2,13 @@ import io
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 import pytest
 from rich.console import Console
-from scored_groups import scored_group
+from run_consoles import CSI, groups_of, panel, plain, terminal
+from run_records import Event, Metrics, heldout, run_config
+from run_records import step as event
 
-from r1.config import RunConfig, check_config
 from r1.console import RunConsole
 
 METRICS = {
@@ -22,49 +22,11 @@ METRICS = {
     "mismatch": 3.1e-7,
 }
 TIMINGS_S = {"sample": 1.4, "score": 0.1, "update": 0.8, "publish": 0.02, "load": 0.03, "write": 0.05}
-CSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 SHOW_CURSOR, HIDE_CURSOR = "\x1b[?25h", "\x1b[?25l"
 
 
-def run_config(num_steps: int = 60) -> RunConfig:
-    return check_config(
-        {
-            "name": "quickstart",
-            "num_steps": num_steps,
-            "model": {"path": "models/tiny"},
-            "task": {"name": "arithmetic"},
-            "rollout": {"num_prompts": 4, "group_size": 4, "max_prompt_tokens": 8, "max_completion_tokens": 8},
-            "learner": {"learning_rate": 1e-4},
-        }
-    )
-
-
-def step(number: int, metrics: Mapping[str, Any] = METRICS, timings_s: Mapping[str, float] = TIMINGS_S) -> dict[str, Any]:
-    return {"kind": "step", "step": number, "policy_version": number, "metrics": metrics, "timings_s": timings_s}
-
-
-def heldout(number: int, **metrics: float) -> dict[str, Any]:
-    return {"kind": "heldout", "step": number, "policy_version": number, "metrics": metrics, "timings_s": {}}
-
-
-def plain(num_steps: int = 60, events: list[dict[str, Any]] | None = None) -> tuple[RunConsole, io.StringIO]:
-    """A console that writes to a pipe."""
-    written = io.StringIO()
-    return RunConsole(run_config(num_steps), Console(file=written, width=80), events or []), written
-
-
-def terminal(
-    width: int = 80, height: int = 24, events: list[dict[str, Any]] | None = None, config: RunConfig | None = None
-) -> tuple[RunConsole, io.StringIO]:
-    written = io.StringIO()
-    console = Console(file=written, force_terminal=True, width=width, height=height, _environ={"TERM": "xterm"})
-    return RunConsole(config or run_config(), console, events or []), written
-
-
-def panel(written: io.StringIO) -> list[str]:
-    """The lines of the panel as it was drawn last, without colours."""
-    frame = written.getvalue().rpartition("\r" + "\x1b[2K")[2]
-    return [line.rstrip() for line in CSI.sub("", frame).splitlines()]
+def step(number: int, metrics: Metrics = METRICS, timings_s: Mapping[str, float] = TIMINGS_S) -> Event:
+    return event(number, metrics, timings_s)
 
 
 def test_a_pipe_gets_one_plain_line_a_step():
@@ -169,80 +131,6 @@ def test_the_panel_shows_the_last_evaluation_against_the_first():
     assert lines[-1] == "held-out accuracy 0.75 after step 40, 0.25 after step 0"
 
 
-def groups_of(*texts: str, rewards: tuple[float | None, ...] | None = None, **fields: Any) -> list[Any]:
-    return [scored_group(texts, rewards or (0.0,) * len(texts), **fields)]
-
-
-def test_the_panel_shows_one_of_the_best_of_an_odd_step_and_any_of_an_even_one():
-    groups = groups_of(*(f"<think>thought {i}</think><answer>{i}</answer>" for i in range(64)), rewards=(0.0,) * 63 + (1.1,))
-    seen = {}
-    for number in range(1, 21):
-        shown, written = terminal(100)
-        with shown:
-            shown.show_groups(number, groups)
-            lines = panel(written)
-        heading = next(line for line in lines if line.startswith(f"step {number}: "))
-        seen[number] = (re.sub(r".*: (.*)  \(.*", r"\1", heading), lines[-1])
-
-    assert {seen[number] for number in range(1, 21, 2)} == {("best of 64", "<think>thought 63</think><answer>63</answer>")}
-    assert {seen[number][0] for number in range(2, 21, 2)} == {"one at random of 64"}
-    # ten draws of 64: two or three may agree, all alike they are not; and the next run of the seed draws the same
-    assert len({seen[number][1] for number in range(2, 21, 2)}) > 5
-    shown, written = terminal(100)
-    with shown:
-        shown.show_groups(2, groups)
-        assert panel(written)[-1] == seen[2][1]
-
-
-def test_a_sample_is_shown_in_its_colours_with_what_it_earned():
-    shown, written = terminal(80)
-    text = "<think>two and two</think><answer>4</answer>"
-    with shown:
-        shown.show_groups(1, groups_of(text, rewards=(1.1,), breakdowns=[{"accuracy": 1.0, "format": None}], num_tokens=[9]))
-        lines = panel(written)
-
-    assert lines[-4].startswith("step 1: best of 1  (group 0, sample 0) ─")
-    assert lines[-3:] == ["question 12+7=", "reward 1.10 (accuracy 1.00, format -), advantage +0.00, 9 tokens", text]
-    assert "<think>\x1b[36mtwo and two\x1b[0m</think><answer>\x1b[1;32m4\x1b[0m</answer>" in written.getvalue()
-
-
-def test_a_sample_that_is_never_closed_or_never_thinks_is_shown_as_it_is():
-    for text in ("<think>easy<answer>178", "178", "", "<think>", "</think></think>4", "<answer>3</answer><think>2"):
-        shown, written = terminal(80)
-        with shown:
-            shown.show_groups(2, groups_of(text))
-            lines = panel(written)
-        assert lines[-1] == (text or "reward 0.00 (accuracy 0.00), advantage +0.00, 2 tokens"), text
-
-
-def test_a_long_sample_is_cut_in_its_middle_and_says_how_much_is_missing():
-    # 100 lines of 20 characters, 2,000 with the line breaks: 1,000 tokens, so two characters a token
-    text = "\n".join(f"line {number:<14}" for number in range(99)) + "\n<answer>7</answer>   "
-    for width, height in ((80, 24), (120, 50)):
-        shown, written = terminal(width, height)
-        with shown:
-            shown.show_groups(1, groups_of(text, rewards=(1.0,), num_tokens=[1000]))
-            lines = panel(written)
-        # 12 lines: heading, question, reward, 9 of the text: 6 from its beginning, the marker, 2 from its end
-        heading = next(number for number, line in enumerate(lines) if line.startswith("step 1: best"))
-        assert len(lines) - heading == 12
-        assert lines[heading + 3 : heading + 9] == [f"line {number}" for number in range(6)]
-        more = re.fullmatch(r"\.\.\. about (\d+) more tokens \.\.\.", lines[heading + 9])
-        assert more
-        # 8 lines of at most 20 characters are shown, 80 tokens; trailing blanks are not counted
-        assert 915 <= int(more[1]) <= 975
-        assert lines[-2:] == ["line 98", "<answer>7</answer>"]
-
-
-def test_a_very_long_sample_is_no_work():
-    shown, written = terminal(80)
-    with shown:
-        shown.show_groups(1, groups_of("<think>" + "wait " * 100_000 + "</think><answer>7</answer>", num_tokens=[100_000]))
-        lines = panel(written)
-    assert lines[-1].endswith("</think><answer>7</answer>")
-    assert "... about 99," in lines[-3]
-
-
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 24), (80, 18), (40, 24), (80, 14), (80, 8), (20, 5)])
 def test_the_panel_fits_the_terminal_and_leaves_room_above(width: int, height: int):
     text = "<think>" + "wide 数字 " * 500 + "</think>"
@@ -263,68 +151,6 @@ def test_the_panel_fits_the_terminal_and_leaves_room_above(width: int, height: i
     assert all(len(line) + len(re.findall("[数字]", line)) <= width for line in lines)
 
 
-HOSTILE = "\x1b[2J\x1b]0;owned\x07[bold red]19[/bold red]\u202e\x9b31m\r\n\nstep 13/60  reward 9.99 :smile:"
-
-
-def test_a_model_cannot_command_the_terminal():
-    shown, written = terminal(120)
-    with shown:
-        shown.show_groups(1, groups_of(HOSTILE, question=HOSTILE, errors=[HOSTILE]))
-        lines = panel(written)
-
-    assert "\x1b[2J" not in written.getvalue()
-    assert "\x1b]" not in written.getvalue()
-    assert "\x07" not in written.getvalue()
-    assert "\u202e" not in written.getvalue()
-    assert "\x9b" not in written.getvalue()
-    assert r"\x1b[2J\x1b]0;owned\x07[bold red]19[/bold red]\u202e\x9b31m\r" in lines
-    assert "step 13/60  reward 9.99 :smile:" in lines
-
-
-def test_a_model_cannot_forge_the_lines_of_a_log():
-    shown, written = plain()
-    with shown:
-        shown.show_groups(1, groups_of(HOSTILE, question=HOSTILE, errors=[HOSTILE]))
-
-    first, second = written.getvalue().splitlines()
-    assert first.startswith("sample of step 1, best of 1: reward 0.00 (accuracy 0.00), advantage +0.00, 2 tokens; ")
-    assert second.startswith(r"  \x1b[2J\x1b]0;owned\x07[bold red]19[/bold red]")
-    assert second.endswith(" step 13/60 reward 9.99 :smile:")
-
-
-def test_a_log_gets_a_sample_now_and_then_in_two_lines():
-    shown, written = plain(num_steps=50)
-    with shown:
-        for number in range(1, 51):
-            shown.show_groups(number, groups_of("<think>a\n\nb</think>" + "c" * 1000, num_tokens=[500]))
-
-    lines = written.getvalue().splitlines()
-    steps = [int(line.removeprefix("sample of step ").partition(",")[0]) for line in lines[::2]]
-    assert steps == [1, 2, 4, 5, 8, 10, 15, 16, 20, 25, 30, 32, 35, 40, 45, 50]  # powers of two, tenths of 50
-    assert lines[0] == (
-        "sample of step 1, best of 1: reward 0.00 (accuracy 0.00), advantage +0.00, 500 tokens; group 0, sample 0"
-    )
-    # 400 of 1,018 characters are shown, the blank line left out: 500 x (1 - 400 / 1018) = 303.5
-    assert re.fullmatch(r"  12\+7= -> <think>a b</think>c{248} \.\.\. about 304 more tokens \.\.\. c{134}", lines[1])
-
-
-def test_a_log_without_completions_has_no_sample():
-    shown, written = plain()
-    with shown:
-        shown.show_groups(1, [])
-    assert written.getvalue() == ""
-
-
-def test_a_terminal_that_lacks_a_character_gets_its_code():
-    raw = io.BytesIO()
-    written = io.TextIOWrapper(raw, encoding="latin-1", write_through=True)
-    console = Console(file=written, force_terminal=True, width=80, height=24, _environ={"TERM": "xterm"})
-    with RunConsole(run_config(), console) as shown:
-        shown.show_groups(1, groups_of("π is 3 × 1"))
-        shown.show(step(1))
-    assert "\\u03c0 is 3 × 1".encode("latin-1") in raw.getvalue()
-
-
 def test_warnings_come_in_words_and_once():
     for make in (plain, terminal):
         shown, written = make()
@@ -332,7 +158,7 @@ def test_warnings_come_in_words_and_once():
             for number in range(1, 21):
                 shown.show(step(number, {"truncated_share": 0.5}))
         text = " ".join(CSI.sub("", written.getvalue()).split())
-        assert text.count("warning: 50 % of the completions were cut off at 8 tokens") == 1
+        assert text.count("warning: 50 % of the completions were cut off at 1,024 tokens") == 1
         assert "see docs/tuning.md#truncated" in text
 
 
