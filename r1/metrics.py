@@ -1,4 +1,4 @@
-"""A step's report -> metrics.jsonl, the trackers and the console.
+"""A step's report -> metrics.jsonl and the trackers. What people see while it runs is r1/console.py.
 
 RUN/metrics.jsonl is the record that everything else is drawn from: one JSON object a line, written as the step ends.
 
@@ -8,11 +8,10 @@ RUN/metrics.jsonl is the record that everything else is drawn from: one JSON obj
 
 import json
 import math
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from r1.config import RunConfig
 from r1.errors import UserError
@@ -21,46 +20,22 @@ from r1.files import atomic_file
 from r1.trackers import Record, Trackers
 from r1.types import StepReport
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
-
 PHASES = ("sample", "score", "update", "publish", "load", "write")
 """The phases of a step in their order: the keys of StepReport.timings_s."""
 
 FORMAT_KEY = "reward/reasoning_format"
 """The metric that the console, the summary and the curves call "format"."""
 
-# Console label, metric, format. Metrics that a run does not have are left out of its lines.
-_CONSOLE_FIELDS = (
-    ("reward", "reward", ".2f"),
-    ("accuracy", "accuracy", ".2f"),
-    ("format", FORMAT_KEY, ".2f"),
-    ("tokens", "completion_tokens", ".1f"),
-    ("zero-variance", "zero_variance_share", ".2f"),
-    ("clip", "clip_share", ".2f"),
-    ("mismatch", "mismatch", ".1e"),
-)
-
 
 class MetricsLogger:
     """Sends each step's report everywhere that the configuration asks for.
 
-    Use it as a context manager: leaving the block closes the files and gives the terminal back.
+    Use it as a context manager: leaving the block closes the files.
     """
 
-    def __init__(
-        self, run_dir: str | Path, config: RunConfig, console: "Console | None" = None, faults: FaultLog | None = None
-    ) -> None:
-        from rich.console import Console
-
+    def __init__(self, run_dir: str | Path, config: RunConfig, faults: FaultLog | None = None) -> None:
         run_dir = Path(run_dir)
         run_dir.mkdir(parents=True, exist_ok=True)
-        self._num_steps = config.num_steps
-        self._max_mismatch = config.sync.max_logprob_diff
-        self._console = console or Console()
-        self._progress: Progress | None = None
-        self._step_seconds: deque[float] = deque(maxlen=20)  # the time left follows the completions as they grow longer
         self._run_dir = run_dir
         self._trackers = Trackers(run_dir, config, faults or FaultLog())
         self._trackers.start(self._open())
@@ -78,25 +53,20 @@ class MetricsLogger:
         truncate_metrics(self._run_dir, last_step)
         self._trackers.rewind(self._open())
 
-    def log_step(self, report: StepReport) -> None:
-        """Record one finished step and tell the console about it."""
-        self._append("step", report.step, report.policy_version, report.metrics, report.timings_s)
+    def log_step(self, report: StepReport) -> dict[str, Any]:
+        """Record one finished step, and return the event as `read_metrics` will."""
+        event = self._append("step", report.step, report.policy_version, report.metrics, report.timings_s)
         self._trackers.log(report.step, _scalars("step", report.metrics, report.timings_s))
-        # Not the time between two calls: an evaluation or a checkpoint in between would spoil the estimate.
-        self._step_seconds.append(sum(report.timings_s.values()))
-        self._show_step(report)
+        return event
 
-    def log_heldout(self, step: int, metrics: Mapping[str, float], policy_version: int | None = None) -> None:
-        """Record a held-out evaluation after `step`; 0 is before training."""
-        self._append("heldout", step, policy_version, metrics, {})
+    def log_heldout(self, step: int, metrics: Mapping[str, float], policy_version: int | None = None) -> dict[str, Any]:
+        """Record a held-out evaluation after `step`, 0 is before training; return the event likewise."""
+        event = self._append("heldout", step, policy_version, metrics, {})
         self._trackers.log(step, _scalars("heldout", metrics, {}))
-        self._print([("held-out at step", str(step)), *_console_fields(metrics)])
+        return event
 
     def close(self, failed: bool = False) -> None:
         """Finish every sink; may be called twice. failed: the run ended with an error."""
-        if self._progress:
-            self._progress.stop()
-            self._progress = None
         self._trackers.close(failed)
         self._file.close()
 
@@ -108,52 +78,13 @@ class MetricsLogger:
 
     def _append(
         self, kind: str, step: int, policy_version: int | None, metrics: Mapping[str, float], timings_s: Mapping[str, float]
-    ) -> None:
-        event = {"kind": kind, "step": step, "policy_version": policy_version, "metrics": metrics, "timings_s": timings_s}
-        self._file.write(json.dumps(json_ready(event), allow_nan=False) + "\n")
+    ) -> dict[str, Any]:
+        event: dict[str, Any] = json_ready(
+            {"kind": kind, "step": step, "policy_version": policy_version, "metrics": metrics, "timings_s": timings_s}
+        )
+        self._file.write(json.dumps(event, allow_nan=False) + "\n")
         self._file.flush()
-
-    def _show_step(self, report: StepReport) -> None:
-        step_s = sum(self._step_seconds) / len(self._step_seconds)
-        left = _clock(step_s * max(0, self._num_steps - report.step))
-        fields = [("step", f"{report.step}/{self._num_steps}"), *_console_fields(report.metrics)]
-        if self._is_live:
-            fields.append(("", f"{self._step_seconds[-1]:.1f} s/step"))
-            self._advance_bar(report.step, left)
-        else:
-            fields += [(phase, f"{report.timings_s[phase]:.1f}s") for phase in PHASES if phase in report.timings_s]
-            fields += [("", f"{self._step_seconds[-1]:.1f} s/step"), ("left", left)]
-        is_within_bound = report.metrics.get("mismatch", 0.0) <= self._max_mismatch  # False for NaN, which is alarming too
-        self._print(fields, is_alarming=not is_within_bound)
-
-    @property
-    def _is_live(self) -> bool:
-        return self._console.is_terminal and not self._console.is_dumb_terminal
-
-    def _print(self, fields: Sequence[tuple[str, str]], is_alarming: bool = False) -> None:
-        from rich.text import Text
-
-        styles = {
-            "step": "bold",
-            "held-out at step": "bold magenta",
-            "reward": "green",
-            "accuracy": "bold green",
-            "format": "cyan",
-        }
-        if is_alarming:
-            styles["mismatch"] = "bold red"
-        parts = [Text.assemble((f"{label} " if label else "", "dim"), (value, styles.get(label, ""))) for label, value in fields]
-        self._console.print(Text("  ").join(parts), soft_wrap=True)
-
-    def _advance_bar(self, step: int, left: str) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        if self._progress is None:
-            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("left {task.fields[left]}"))
-            self._progress = Progress(*columns, console=self._console)
-            self._progress.add_task("steps", total=self._num_steps, completed=step, left=left)
-            self._progress.start()
-        self._progress.update(self._progress.task_ids[0], completed=step, left=left)
+        return event
 
 
 def heldout_accuracy(run_dir: Path) -> dict[int, float]:
@@ -212,20 +143,3 @@ def _drop_cut_line(path: Path) -> None:
     if path.is_file():
         with path.open("rb+") as file:
             file.truncate(file.read().rfind(b"\n") + 1)
-
-
-def _console_fields(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
-    clip_parts = [metrics[name] for name in ("clip_low_share", "clip_high_share") if name in metrics]
-    known = {**metrics, "clip_share": sum(clip_parts)} if clip_parts else metrics
-    return [(label, format(known[name], spec)) for label, name, spec in _CONSOLE_FIELDS if known.get(name) is not None]
-
-
-def _clock(seconds: float) -> str:
-    """Minutes and seconds, with hours from one hour on.
-
-    >>> _clock(115.2), _clock(3725)
-    ('1:55', '1:02:05')
-    """
-    minutes, second = divmod(round(seconds), 60)
-    hours, minute = divmod(minutes, 60)
-    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

@@ -45,6 +45,8 @@ LIGHT = [
     "r1.evaluation.samples",
     "r1.evaluation.settings",
     "r1.metrics",
+    "r1.console",
+    "r1.step_warnings",
     "r1.summary",
     "r1.checkpoint",
     "r1.cli.main",

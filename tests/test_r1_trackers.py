@@ -84,7 +84,7 @@ def test_the_names_are_one_line_of_the_configuration():
 
 
 def test_no_tracker_writes_nothing(tmp_path):
-    metrics, _ = logger(tmp_path, trackers=[])
+    metrics = logger(tmp_path, trackers=[])
     with metrics:
         metrics.log_step(report(1))
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
@@ -104,7 +104,7 @@ def test_a_tracker_gets_what_tensorboard_gets(tmp_path):
 
 
 def test_one_that_begins_anew_is_sent_the_record_and_one_that_goes_on_is_not(tmp_path):
-    before, _ = logger(tmp_path, trackers=[])
+    before = logger(tmp_path, trackers=[])
     with before:
         before.log_step(report(1, {"reward": 0.1, "loss": math.inf}, {}))
         before.log_step(report(2, {"reward": 0.2}, {}))

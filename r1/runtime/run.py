@@ -11,6 +11,7 @@ from types import FrameType
 from rich.console import Console
 
 from r1.config import RunConfig
+from r1.console import RunConsole
 from r1.curves import draw_curves
 from r1.evaluate import evaluate, sample_statistics
 from r1.faults import FaultLog
@@ -119,8 +120,8 @@ def _train_and_report(
         console.print(f"going on after step {resumed_from.step} of {run_dir}", highlight=False, markup=False)
     ended_with: list[str] = []
     try:
-        with MetricsLogger(run_dir, config, console, faults) as logger:
-            observer = _observer(trainer, prepared, run_dir, logger, faults, weights)
+        with MetricsLogger(run_dir, config, faults) as logger, RunConsole(config, console, read_metrics(run_dir)) as shown:
+            observer = _observer(trainer, prepared, run_dir, logger, shown, faults, weights)
             train(trainer, observer, start=resumed_from or Progress(), evaluated=evaluated_steps(run_dir))
     except BaseException as error:  # Ctrl-C as well: the summary of an unfinished run says how it ended
         ended_with.append(f"{type(error).__name__}: {error}")
@@ -139,7 +140,13 @@ def _train_and_report(
 
 
 def _observer(
-    trainer: Trainer, prepared: Prepared, run_dir: Path, logger: MetricsLogger, faults: FaultLog, weights: WeightSync
+    trainer: Trainer,
+    prepared: Prepared,
+    run_dir: Path,
+    logger: MetricsLogger,
+    shown: RunConsole,
+    faults: FaultLog,
+    weights: WeightSync,
 ) -> Observer:
     config, heldout = trainer.config, prepared.problems.heldout
     choice = TraceChoice.parse(config.logging.traces)
@@ -147,23 +154,30 @@ def _observer(
     def keep_traces(step: int, groups: Sequence[ScoredGroup], split: Split = "train") -> None:
         write_traces(run_dir, step, groups, template=config.task.template, split=split, choice=choice, seed=config.seed)
 
+    def on_groups(step: int, groups: Sequence[ScoredGroup]) -> None:
+        keep_traces(step, groups)
+        shown.show_groups(step, groups)
+
     def evaluate_heldout(step: int, policy_version: int) -> None:
         if heldout is None:
             return
+        shown.begin("held-out evaluation")
         batches = heldout.batches(step, policy_version)
         metrics, groups = evaluate(batches, trainer.sampler, trainer.scorer, trainer.correctness)
         keep_traces(step, groups, "heldout")
         statistics = sample_statistics(groups, trainer.correctness, config.scoring.deadline_s)
-        logger.log_heldout(step, {**metrics, **statistics}, policy_version)
+        shown.show(logger.log_heldout(step, {**metrics, **statistics}, policy_version))
 
     def log_step(report: StepReport) -> None:
-        logger.log_step(replace(report, metrics={**report.metrics, **weights.metrics, **faults.counts()}))
+        event = logger.log_step(replace(report, metrics={**report.metrics, **weights.metrics, **faults.counts()}))
+        shown.show(event)
 
     def rewind(progress: Progress) -> None:
         logger.rewind(progress.step)
+        shown.rewind(progress.step)
         remove_traces_after(run_dir, progress.step)
 
-    return Observer(on_groups=keep_traces, on_step=log_step, on_rewind=rewind, evaluate=evaluate_heldout)
+    return Observer(on_groups=on_groups, on_step=log_step, on_rewind=rewind, evaluate=evaluate_heldout)
 
 
 def _summarize(config: RunConfig, run_dir: Path, faults: Sequence[str], started_s: float) -> dict[str, object]:

@@ -1,0 +1,88 @@
+"""When a warning is said, and that a healthy run is silent. The rules: test_r1_sample_warnings.py, test_r1_learner_warnings.py."""
+
+import re
+from pathlib import Path
+
+import pytest
+from run_records import heldout, run_config, step, steps
+
+from r1.step_warnings import GONE_STEPS, REPEAT_STEPS, RULES, WarningLog, warnings_of
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_a_warning_is_said_when_it_begins_and_every_fifty_steps():
+    events = steps((10, {"truncated_share": 0.0}), (130, {"truncated_share": 0.5}))
+    # The mean of ten steps reaches 0.2 in step 14: four of 0.5 and six of 0.0.
+    assert [(warning.step, warning.key) for warning in warnings_of(events)] == [
+        (14, "truncated"),
+        (14 + REPEAT_STEPS, "truncated"),
+        (14 + 2 * REPEAT_STEPS, "truncated"),
+    ]
+
+
+def test_a_warning_that_flickers_is_said_once_and_one_that_was_gone_is_new():
+    skipped, fine = {"skipped_updates": 1.0}, {"skipped_updates": 0.0}
+    flickering = steps((1, skipped), (GONE_STEPS - 1, fine), (1, skipped), (GONE_STEPS, fine), (1, skipped))
+    # Said in step 1; in step 11 it was gone for nine steps, in step 22 for ten.
+    assert [warning.step for warning in warnings_of(flickering)] == [1, 22]
+
+
+def test_the_log_knows_what_holds_whether_it_is_said_or_not():
+    log = WarningLog(run_config())
+    for event in steps((5, {"truncated_share": 0.5})):
+        log.add(event)
+    assert [warning.key for warning in log.now] == ["truncated"]
+    assert log.now[0].step == 5
+    assert str(log.now[0]).endswith("; see docs/tuning.md#truncated")
+
+
+def test_an_evaluation_can_bring_a_warning_and_keeps_the_others():
+    log = WarningLog(run_config())
+    events = [*steps((20, {"reward": 0.5})), heldout(20, accuracy=0.6, accuracy_error=0.03)]
+    assert [warning for event in events for warning in log.add(event)] == []
+    assert [warning.key for warning in log.add(heldout(20, accuracy=0.5, accuracy_error=0.03))] == ["held-out"]
+
+
+def test_a_record_without_anything_is_silent():
+    assert warnings_of([]) == []
+    assert warnings_of([heldout(0, accuracy=0.5)]) == []
+    assert warnings_of([{"kind": "step", "step": 1, "metrics": {}}, *steps((30, {}), (30, {"reward": None}))], run_config()) == []
+
+
+def test_a_healthy_run_is_silent():
+    """The quickstart's own course, in figures rounded from one of its runs."""
+    course = [
+        {
+            "reward": 0.3 + 0.6 * share,
+            "accuracy": 0.25 + 0.55 * share,
+            "reward/reasoning_format": 0.59 + 0.39 * share,
+            "completion_tokens": 34 + 24 * share,
+            "truncated_share": 0.004,
+            "zero_variance_share": 0.15 * share,
+            "duplicate_share": 0.19 + 0.63 * share,
+            "entropy": 0.18 - 0.155 * share,
+            "grad_norm": 0.5 - 0.3 * share,
+            "mismatch": 8e-8,
+            "mismatch_kl": 0.0,
+            "approx_kl": 0.0,
+            "clip_low_share": 0.0,
+            "clip_high_share": 0.0,
+            "skipped_updates": 0.0,
+            "unjudged_share": 0.0,
+            "score_error_share": 0.0,
+            "staleness": 0.0,
+        }
+        for share in (min(1.0, number / 25) for number in range(1, 51))
+    ]
+    timings = {"sample": 2.2, "score": 0.1, "update": 1.6, "publish": 0.01, "load": 0.06, "write": 0.01}
+    events = [step(number, metrics, timings) for number, metrics in enumerate(course, start=1)]
+    evaluations = [heldout(number, accuracy=accuracy, accuracy_error=0.05) for number, accuracy in ((20, 0.79), (40, 0.85), (50, 0.84))]
+    assert warnings_of(sorted([*events, *evaluations], key=lambda event: event["step"]), run_config()) == []
+
+
+@pytest.mark.parametrize("key", RULES)
+def test_each_warning_has_its_heading_in_the_docs(key: str):
+    headings = re.findall(r"^## (.+)$", (ROOT / "docs/tuning.md").read_text(), re.MULTILINE)
+    # How GitHub makes an anchor: lower case, spaces become dashes.
+    assert key in [heading.lower().replace(" ", "-") for heading in headings]
