@@ -182,6 +182,7 @@ class InProcess:
     def __init__(self, learner):
         self.learner = learner
         self.update, self.publish_weights = learner.update, learner.publish_weights
+        self.token_values = learner.tokens.values
 
     def save(self, progress): ...
 
