@@ -98,7 +98,8 @@ def timed(command: Sequence[str]) -> tuple[float, float]:
 def make_run(run_dir: Path, num_completions: int, num_steps: int, mean_tokens: int) -> None:
     """Write `num_steps` trace files with groups of 16."""
     rng = random.Random(0)
-    pool = [min(int(rng.paretovariate(0.5)), 150_000) for _ in range(1_000_000)]
+    # Zipf's law over 150,000 ids: the n-th most frequent is 1/n as frequent as the first.
+    pool = [int(150_000 ** rng.random()) for _ in range(1_000_000)]
     logprobs = [-rng.expovariate(2.0) for _ in range(1_000_000)]
     num_groups = round(num_completions / num_steps / 16)
     for step in range(1, num_steps + 1):

@@ -134,9 +134,9 @@ def train_step(
         with clock("sample"):
             trainer.sampler.pause()
     with clock("update"):
-        metrics = _update(trainer, observer, sampled, step, policy_version)
+        metrics, groups = _update(trainer, observer, sampled, step, policy_version)
     with clock("write"):
-        observer.on_groups(step, _with_token_values(trainer, sampled, step))
+        observer.on_groups(step, groups)
     if overlaps:
         with clock("sample"):
             trainer.sampler.pause()
@@ -158,10 +158,11 @@ def train_step(
 
 def _update(
     trainer: Trainer, observer: Observer, sampled: StepSamples, step: int, policy_version: int
-) -> dict[str, float]:
+) -> tuple[dict[str, float], list[ScoredGroup]]:
+    """Learn from the step; returns the learner's metrics, and all groups with what it computed of their tokens."""
     config = trainer.config
     try:
-        return trainer.learner.update(
+        metrics = trainer.learner.update(
             make_train_batch(
                 sampled.groups,
                 step=step,
@@ -173,6 +174,7 @@ def _update(
                 overlong_filtering=config.algorithm.overlong_filtering,
             )
         )
+        return metrics, _with_token_values(trainer, sampled, step)
     except BaseException:  # whatever it is, Ctrl-C as well: its samples are what a person looks at first
         observer.on_groups(step, [*sampled.groups, *sampled.others])
         raise

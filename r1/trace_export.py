@@ -78,17 +78,23 @@ def markdown(rows: Iterable[TraceRow]) -> Iterator[str]:
 
 
 def sft(rows: Iterable[TraceRow]) -> Iterator[str]:
-    """The right ones as chats, {"messages": [user, assistant]}, the same pair once: what TRL, axolotl and others fine-tune on.
+    """Chats, {"messages": [user, assistant]}: what TRL, axolotl and others fine-tune on. See `right_once`.
 
     The user's message is the bare question: the model's own chat template belongs around it, not the one of the run.
     """
+    for row in rows:
+        pair = (("user", row.question), ("assistant", row.prefill + row.completion))
+        yield json.dumps({"messages": [{"role": role, "content": text} for role, text in pair]}, ensure_ascii=False) + "\n"
+
+
+def right_once(rows: Iterable[TraceRow]) -> Iterator[TraceRow]:
+    """The right ones, the same question with the same completion once: what `sft` is to be given."""
     seen: set[tuple[str, str]] = set()
     for row in rows:
         pair = (row.question, row.prefill + row.completion)
         if is_right(row) and pair not in seen:
             seen.add(pair)
-            messages = [{"role": role, "content": text} for role, text in zip(("user", "assistant"), pair, strict=True)]
-            yield json.dumps({"messages": messages}, ensure_ascii=False) + "\n"
+            yield row
 
 
 EXPORTS: Mapping[str, Export] = {"jsonl": jsonl, "tokens": jsonl_tokens, "csv": csv_table, "md": markdown, "sft": sft}

@@ -4,16 +4,19 @@ A flag is a hint for a person, not a verdict: each is a rule of a few lines that
 cost of some false alarms. A new one is one function and one line in `FLAGS`.
 """
 
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 
+from r1.completion_parts import answers_by_kind, thinking_of
 from r1.evaluation.samples import RIGHT
-from r1.prompts import split_completion
 from r1.scoring_rules import FORMAT_GATE
-from r1.traces import read_table
+from r1.traces import StepGone, list_trace_files, read_table
 from rewards.blocks import TAGS
 from rewards.language_consistency import scripts_of_words
 from rewards.reasoning_format import reasoning_format
@@ -23,8 +26,14 @@ from tasks.base import Split
 
 MAX_REPEATED_SHARE = 0.2
 """Of 10-grams. Of the solutions in GSM8K's training set the hundredth with most has 0.018 (see `rewards.repetition`)."""
+MAX_REPEATED_SHARE_OF_END = 0.5
+"""Of the last words, and of the words without their numbers: a loop may come late, or count its rounds."""
+NUM_LAST_WORDS = 100
+MIN_STEPS_FOR_PROCESSES = 50
 MIN_FOREIGN_WORDS = 2
 """In a script that the question does not have: a single one may be a name or a symbol."""
+MIN_WORKING_WORDS = 3
+"""Words and numbers of a working that has no formula; "ok", "19" and "The answer is" are none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,9 +59,7 @@ Rule = Callable[[Suspect], str | None]
 
 def no_thinking(suspect: Suspect) -> str | None:
     """A right answer with no working before it."""
-    if suspect.is_right and not re.search(r"\w", working_of(suspect.text)):
-        return "right, and nothing before the answer"
-    return None
+    return "right, and nothing worked out before the answer" if suspect.is_right and not _has_working(suspect.text) else None
 
 
 def no_format(suspect: Suspect) -> str | None:
@@ -66,9 +73,15 @@ def no_format(suspect: Suspect) -> str | None:
 
 
 def repeated(suspect: Suspect) -> str | None:
-    """The same ten words again and again."""
+    """The same words again and again, in all of it or at its end, whether or not numbers count the rounds."""
     share = -repetition(suspect.text, {})
-    return f"{share:.0%} of its 10-grams are repeated" if share > MAX_REPEATED_SHARE else None
+    if share > MAX_REPEATED_SHARE:
+        return f"{share:.0%} of its 10-grams are repeated"
+    share = -repetition(" ".join(suspect.text.split()[-NUM_LAST_WORDS:]), {})
+    if share > MAX_REPEATED_SHARE_OF_END:
+        return f"{share:.0%} of the 10-grams of its last {NUM_LAST_WORDS} words are repeated"
+    share = -repetition(" ".join(_LETTERS.findall(suspect.text)), {})
+    return f"{share:.0%} of its 10-grams are repeated but for numbers" if share > MAX_REPEATED_SHARE_OF_END else None
 
 
 def language_switch(suspect: Suspect) -> str | None:
@@ -82,23 +95,24 @@ def language_switch(suspect: Suspect) -> str | None:
 
 
 def several_answers(suspect: Suspect) -> str | None:
-    """Different final answers at once: several boxes or answer blocks."""
-    # Behind the thinking, which may try as many as it likes.
-    answers = final_answers(suspect.text.rpartition("</think>")[2])
-    distinct = list(dict.fromkeys("".join(answer.split()) for answer in answers))
-    return f"{len(distinct)} different answers: {', '.join(answers[:3])}"[:120] if len(distinct) > 1 else None
+    """Different final answers at once: several boxes, answer blocks, "####" or "Answer:" lines."""
+    by_kind = [dict.fromkeys(map(_plain, answers)) for answers in answers_by_kind(suspect.text)]
+    # One that is put in words here and in a box there is one answer; two numbers are two.
+    numbers = dict.fromkeys(answer for answers in by_kind for answer in answers if _NUMBER.fullmatch(answer))
+    distinct = max([*by_kind, numbers], key=len)
+    return f"{len(distinct)} different answers: {', '.join(distinct)}"[:120] if len(distinct) > 1 else None
 
 
 def copied_answer(suspect: Suspect) -> str | None:
-    """The answer stands in the question, as a formula of more than a number; a number counts where nothing was worked out."""
-    for answer in final_answers(suspect.text.rpartition("</think>")[2]):
-        plain, question = _without_spaces(answer), _without_spaces(suspect.question)
-        is_formula = bool(re.search(r"\d", plain) and re.search(r"\w\W+\w", plain)) and not _NUMBER.fullmatch(plain)
-        if is_formula and plain in question:
-            return f"the answer {answer.strip()[:60]!r} is copied from the question"
-        is_bare = _NUMBER.fullmatch(plain) and not re.search(r"\w", working_of(suspect.text))
-        if is_bare and re.search(rf"(?<![\d.]){re.escape(plain)}(?![\d.])", question):
-            return f"the answer {plain!r} is a number of the question, and nothing was worked out"
+    """The answer is a formula of the question, or where nothing was worked out a number of it."""
+    question = _tokens(suspect.question)
+    for answer in dict.fromkeys(answer for answers in answers_by_kind(suspect.text) for answer in answers):
+        tokens = _without_brackets(_tokens(answer))
+        is_formula = len(tokens) > 2 and any(token in _OPERATORS for token in tokens[1:])
+        if is_formula and _stands_in(tokens, question):
+            return f"the answer {answer[:60]!r} is copied from the question"
+        if len(tokens) == 1 and tokens[0][0].isdigit() and tokens[0] in question and not _has_working(suspect.text):
+            return f"the answer {answer[:60]!r} is a number of the question, and nothing was worked out"
     return None
 
 
@@ -121,6 +135,31 @@ class Flagged:
     sample_id: int
     flag: str
     reason: str
+
+
+def flag_run(
+    run_dir: str | Path, split: Split = "train", flags: Sequence[str] = tuple(FLAGS)
+) -> Iterator[tuple[int, list[Flagged]]]:
+    """Yield what `flag_step` returns for each stored step; those whose file is gone when it is their turn are left out.
+
+    Many steps are shared out to processes: the rules are Python, 0.1 ms for a completion of 200 tokens.
+    """
+    steps = list(list_trace_files(run_dir, split))
+    arguments = [(run_dir, step, split, flags) for step in steps]
+    if len(steps) < MIN_STEPS_FOR_PROCESSES:
+        found: Iterable[tuple[int, list[Flagged]] | None] = map(_flag_step_unless_gone, arguments)
+        yield from filter(None, found)
+        return
+    # Not forked: threads of Arrow's may hold locks.
+    with ProcessPoolExecutor(min(8, os.cpu_count() or 1), mp_context=get_context("spawn")) as processes:
+        yield from filter(None, processes.map(_flag_step_unless_gone, arguments, chunksize=4))
+
+
+def _flag_step_unless_gone(arguments: tuple[str | Path, int, Split, Sequence[str]]) -> tuple[int, list[Flagged]] | None:
+    try:
+        return flag_step(*arguments)
+    except StepGone:
+        return None
 
 
 def flag_step(
@@ -147,7 +186,7 @@ def flags_of(suspect: Suspect, flags: Sequence[str] = tuple(FLAGS)) -> Iterator[
 
     >>> list(flags_of(Suspect(text="<answer>19</answer>", question="12+7=", task="arithmetic", reward=1.0,
     ...                       breakdown={"accuracy": 1.0, "reasoning_format": 0.0})))
-    [('no_thinking', 'right, and nothing before the answer'), ('no_format', 'earned 1.00 without the format')]
+    [('no_thinking', 'right, and nothing worked out before the answer'), ('no_format', 'earned 1.00 without the format')]
     """
     for flag in flags:
         reason = FLAGS[flag](suspect)
@@ -170,47 +209,61 @@ def correctness(task: str, parts: tuple[str, ...]) -> str:
 
 
 _TAG = re.compile("|".join(TAGS))
-_FINAL = re.compile(r"<answer>|\\boxed\s*\{|####")
-_BLOCK = re.compile(r"<answer>(.*?)(?:</answer>|(?=<answer>)|\Z)", re.DOTALL)
-_BOX = re.compile(r"\\boxed\s*\{")
-_NUMBER = re.compile(r"[-+]?\$?[\d,]*\.?\d+%?")
+_LETTERS = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]|\w+")
+"""Where a script has no spaces, each character."""
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_TOKEN = re.compile(r"\d[\d,]*(?:\.\d+)?|[^\W\d_]+|[^\w\s]")
+_FORMULA = re.compile(r"[\w)}]\s*[-+*/=^<>\u2212\u00d7\u00b7\u00f7]\s*[\w({\\-]")
+_OPERATORS = frozenset("+-*/^")
+_SAME_SIGN = {
+    **dict.fromkeys((r"\times", r"\cdot", "\u00d7", "\u00b7", " times "), "*"),
+    **dict.fromkeys((r"\div", "\u00f7", " divided by "), "/"),
+    **dict.fromkeys(("\u2212", " minus "), "-"),
+    " plus ": "+",
+    **dict.fromkeys((r"\left", r"\right", r"\(", r"\)", r"\[", r"\]", r"\$", "$", r"\,", r"\!"), ""),
+}
+_LEAD_INS = frozenset("the final answer is sure so therefore thus hence it result ok okay solution here".split())
 
 
-def working_of(text: str) -> str:
-    """Return what stands before the final answer: the thinking, or without the tags all up to the first answer or the last line.
+def _has_working(text: str) -> bool:
+    """Whether something was worked out before the answer: a formula, or a few words that are no lead-in."""
+    working = _TAG.sub(" ", thinking_of(text))
+    words = [word for word in _WORD.findall(working.lower()) if word not in _LEAD_INS]
+    return bool(_FORMULA.search(working)) or len(words) >= MIN_WORKING_WORDS
 
-    >>> working_of("<think>7+5</think><answer>12</answer>"), working_of(r"7+5 is \\boxed{12}"), working_of("12")
-    ('7+5', '7+5 is ', '')
+
+def _plain(answer: str) -> str:
+    """An answer without what makes no other answer of it: spaces, dollar signs, commas of thousands, a final dot.
+
+    >>> _plain(r" \\$1,000. "), _plain(r"\\dfrac{1}{2}")
+    ('1000', '\\\\frac{1}{2}')
     """
-    if "<think>" in text or "</think>" in text:
-        return split_completion(text).thinking
-    final = _FINAL.search(text)
-    return text[: final.start()] if final else text.strip().rpartition("\n")[0]
+    answer = re.sub(r"\\[dt]frac", r"\\frac", "".join(answer.split()).lower())
+    return re.sub(r"(?<=\d),(?=\d{3})", "", re.sub(r"\\?[$]|\\[,!]", "", answer)).rstrip(".")
 
 
-def final_answers(text: str) -> list[str]:
-    r"""Return what stands in answer blocks, or where there is none in boxes.
+@lru_cache(maxsize=4096)
+def _tokens(text: str) -> tuple[str, ...]:
+    """Numbers, words and signs, the signs in one spelling.
 
-    >>> final_answers(r"\boxed{3} or \boxed{\frac{1}{2}}"), final_answers("<answer>4</answer><answer>5</answer>")
-    (['3', '\\frac{1}{2}'], ['4', '5'])
+    >>> _tokens(r"What is 1,200 \\times 7.5?")
+    ('what', 'is', '1200', '*', '7.5', '?')
     """
-    blocks = [match[1] for match in _BLOCK.finditer(text)]
-    boxes = [_braced(text, match.end()) for match in _BOX.finditer(text)]
-    return [block for block in blocks if not _BOX.search(block)] + boxes
+    text = text.lower()
+    for spelling, sign in _SAME_SIGN.items():
+        text = text.replace(spelling, sign)
+    return tuple(token.replace(",", "") if token[0].isdigit() else token for token in _TOKEN.findall(text))
 
 
-def _braced(text: str, start: int) -> str:
-    """From behind an opening brace to the one that closes it, or to the end."""
-    depth = 1
-    for place in range(start, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
-        if depth == 0:
-            return text[start:place]
-    return text[start:]
+def _without_brackets(tokens: tuple[str, ...]) -> tuple[str, ...]:
+    while len(tokens) > 2 and (tokens[0], tokens[-1]) in (("(", ")"), ("{", "}")):
+        tokens = tokens[1:-1]
+    return tokens[:-1] if tokens and tokens[-1] in "=.?" else tokens
 
 
-def _without_spaces(text: str) -> str:
-    return "".join(text.split()).strip("=?.").lower()
+def _stands_in(tokens: tuple[str, ...], question: tuple[str, ...]) -> bool:
+    return any(question[start : start + len(tokens)] == tokens for start in range(len(question) - len(tokens) + 1))
 
 
 @lru_cache(maxsize=4096)

@@ -7,6 +7,7 @@ and DuckDB all read are used: a list of (name, value) where a map would be the n
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from r1.types import FinishReason
@@ -83,9 +84,15 @@ class TraceRow:
     """Seconds that the reward functions took, all together."""
 
 
+FILE_PREFIX: Mapping[Split, str] = {"train": "step", "heldout": "heldout"}
 TOKEN_COLUMNS = ("token_ids", "rollout_logprobs", "old_logprobs", "entropies")
 """Those with a number for each token: most of a file."""
 COLUMNS = tuple(field.name for field in fields(TraceRow))
+
+
+def trace_path(run_dir: str | Path, step: int, split: Split) -> Path:
+    """Where the completions of a step are stored."""
+    return Path(run_dir) / "traces" / f"{FILE_PREFIX[split]}-{step:06d}.parquet"
 
 
 def arrow_schema() -> Any:

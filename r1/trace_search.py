@@ -2,16 +2,14 @@
 
 from array import array
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate, count
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from r1.completion_parts import answer_of, form_of, thinking_of
 from r1.errors import UserError
-from r1.prompts import split_completion
-from r1.trace_stats import NUM_READERS
-from r1.traces import list_trace_files, read_table
+from r1.traces import read_steps, read_table
 from tasks.base import Split
 
 Part = Literal["completion", "thinking", "answer", "question"]
@@ -40,9 +38,7 @@ def search(run_dir: str | Path, pattern: str, split: Split = "train", part: Part
     back-references; (?i) ignores case, (?s) lets the dot match line ends. Raises `UserError`.
     """
     check_pattern(pattern)
-    steps = list(list_trace_files(run_dir, split))
-    with ThreadPoolExecutor(NUM_READERS) as readers:
-        return list(readers.map(lambda step: _search_step(run_dir, step, pattern, split, part), steps))
+    return list(read_steps(run_dir, split, lambda step: _search_step(run_dir, step, pattern, split, part)))
 
 
 def check_pattern(pattern: str) -> None:
@@ -58,22 +54,22 @@ def check_pattern(pattern: str) -> None:
         raise UserError(f"pattern {pattern!r}: {reason}; {remedy}") from error
 
 
-def part_of(text: str, part: Part) -> str:
-    """Return the thinking or the answer of prefill + completion, or all of it."""
+def part_of(text: str, part: Part, template: str) -> str:
+    """Return the thinking or the answer of prefill + completion, or all of it; where they are, the template says."""
     if part == "completion":
         return text
-    parts = split_completion(text)
-    return parts.thinking if part == "thinking" else parts.answer
+    return thinking_of(text) if part == "thinking" else answer_of(text, form_of(template))
 
 
 def _search_step(run_dir: str | Path, step: int, pattern: str, split: Split, part: Part) -> StepMatches:
     import pyarrow.compute as pc
 
-    names = ("question",) if part == "question" else ("prefill", "completion")
+    names = ("question",) if part == "question" else ("prefill", "completion", "template")
     table = read_table(run_dir, step, split, ("group_id", "sample_id", "reward", *names))
     texts = table["question"] if part == "question" else _whole(table)
     if part in ("thinking", "answer"):
-        texts = _text_column([part_of(text, part) for text in texts.to_pylist()])
+        whole = zip(texts.to_pylist(), table["template"].to_pylist(), strict=True)
+        texts = _text_column([part_of(text, part, template) for text, template in whole])
     counts = pc.count_substring_regex(texts, pattern)
     columns = (table[name].to_pylist() for name in ("group_id", "sample_id", "reward"))
     found = [place for *place, count in zip(*columns, counts.to_pylist(), strict=True) if count]

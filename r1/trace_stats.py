@@ -1,28 +1,23 @@
 """Numbers of stored completions: one line a trace file, or one a step, task or finish reason."""
 
-import os
 from collections import defaultdict
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from r1.traces import list_trace_files, read_table
+from r1.traces import read_steps, read_table
 from tasks.base import Split
 
 Key = Literal["step", "task", "finish_reason"]
 
 REFLECTION = (
-    r"(?i)\b(?:wait|alternatively|hmm|hold on|on second thought|"
-    r"let me (?:re-?)?(?:check|verify|think|consider|examine|do))\b"
+    r"(?i)\bwait\s*(?:[,:;!\x{2026}]|\.\.)|(?:^|[.!?>\n])\s*(?:but |oh,? |no,? )?wait\b|"
+    r"\b(?:alternatively|hm+|hold on|on second thought)\b|"
+    r"\blet(?: me|'s|\x{2019}s| us) (?:just )?(?:re-?|double[- ]?)?(?:check|verify|think|consider|examine)\b"
 )
 """What counts as a reflection, in RE2's syntax: words by which a model goes back over its own working. Narrower than the
 reflective words that DeepSeek-R1's authors count (verify, check, but, however, error ...): sound working is full of those."""
-
-NUM_READERS = min(4, os.cpu_count() or 1)
-"""Files that are read at the same time: decompressing and matching let other threads run."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TraceSummary:
@@ -66,8 +61,7 @@ def summarize(run_dir: str | Path, step: int, split: Split = "train") -> TraceSu
 
 def summarize_all(run_dir: str | Path, split: Split = "train") -> list[TraceSummary]:
     """Summarise every stored step, in order."""
-    with ThreadPoolExecutor(NUM_READERS) as readers:
-        return list(readers.map(lambda step: summarize(run_dir, step, split), list_trace_files(run_dir, split)))
+    return list(read_steps(run_dir, split, lambda step: summarize(run_dir, step, split)))
 
 
 def trace_stats(run_dir: str | Path, split: Split = "train", by: Key = "step") -> list[TraceStats]:
@@ -75,15 +69,13 @@ def trace_stats(run_dir: str | Path, split: Split = "train", by: Key = "step") -
 
     def read(step: int) -> list[tuple[int | str, _Sums]]:
         table = read_table(run_dir, step, split, _TEXTS)
-        if by == "step":
-            return [(step, _sums(table))]
-        return [(key, _sums(_where(table, by, key))) for key in table[by].unique().to_pylist()]
+        keys = [step] if by == "step" else table[by].unique().to_pylist()
+        return [(key, _sums(table if len(keys) == 1 else _where(table, by, key))) for key in keys]
 
     totals: defaultdict[int | str, _Sums] = defaultdict(_Sums)
-    with ThreadPoolExecutor(NUM_READERS) as readers:
-        for found in readers.map(read, list_trace_files(run_dir, split)):
-            for key, sums in found:
-                totals[key].add(sums)
+    for found in read_steps(run_dir, split, read):
+        for key, sums in found:
+            totals[key].add(sums)
     return [
         TraceStats(
             key=key,
@@ -161,7 +153,11 @@ def _sums(table: Any) -> _Sums:
     return sums
 
 
-def _where(table: Any, name: str, value: Any) -> Any:
-    import pyarrow.compute as pc
+def _where(table: Any, name: str, value: object) -> Any:
+    """The rows with this value, in slices: to compare with a value of Python's, Arrow would import pandas."""
+    import pyarrow as pa
 
-    return table.filter(pc.equal(table[name], value))
+    places = [place for place, found in enumerate(table[name].to_pylist()) if found == value]
+    starts = [place for place, before in zip(places, [-2, *places], strict=False) if place != before + 1]
+    ends = [place + 1 for place, behind in zip(places, [*places[1:], -2], strict=True) if place + 1 != behind]
+    return pa.concat_tables([table.slice(start, end - start) for start, end in zip(starts, ends, strict=True)])

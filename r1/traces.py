@@ -5,38 +5,39 @@ held-out evaluation after step 12 (0: before training). One row is one completio
 Any Parquet reader will do: `pandas.read_parquet("RUN/traces/step-000012.parquet")`.
 """
 
-import json
+import os
 import re
-from array import array
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from r1.errors import UserError
-from r1.files import atomic_file
-from r1.prompts import problem_fields
-from r1.trace_choice import TraceChoice
 from r1.trace_schema import (
     COLUMNS,
+    FILE_PREFIX,
     TOKEN_COLUMNS,
     TRACE_SCHEMA_VERSION,
     TraceRow,
-    arrow_schema,
     columns_to_read,
     in_current_schema,
+    trace_path,
     trace_row,
 )
-from r1.types import ScoredGroup, TokenValues
+from r1.trace_writer import write_traces
 from tasks.base import Split
 
 __all__ = [
     "TRACE_SCHEMA_VERSION",
+    "StepGone",
     "TraceRow",
     "list_trace_files",
     "read_lengths",
     "read_rows",
+    "read_steps",
     "read_table",
     "read_traces",
     "remove_traces_after",
@@ -44,67 +45,13 @@ __all__ = [
     "write_traces",
 ]
 
-KEEP_ALL = TraceChoice()
-ROWS_PER_ROW_GROUP = 1024
-"""A reader of one completion decodes the tokens of as many: 0.1 s where all of 16,384 x 2,000 tokens would take 2 s."""
-
-_FILE_PREFIX: Mapping[Split, str] = {"train": "step", "heldout": "heldout"}
+Result = TypeVar("Result")
+_FROM_THE_FIRST = [field.name for field in fields(TraceRow) if field.default is MISSING]
+"""Columns that every version has."""
 
 
-def write_traces(
-    run_dir: str | Path,
-    step: int,
-    groups: Sequence[ScoredGroup],
-    *,
-    template: str,
-    split: Split = "train",
-    choice: TraceChoice = KEEP_ALL,
-    seed: int = 0,
-) -> Path:
-    """Write the completions of one step, in the order of (group_id, sample_id); readers see the whole file or none of it.
-
-    choice: which groups of a training step, and whether token by token. seed: the run's, which draws them.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path = trace_path(run_dir, step, split)
-    same_in_all_rows = {"schema_version": TRACE_SCHEMA_VERSION, "step": step, "split": split, "template": template}
-    kept = [
-        group for group in groups if split == "heldout" or choice.keeps(seed=seed, step=step, group_id=group.prompt.group_id)
-    ]
-    rows = [
-        of_group | of_completion
-        for group in sorted(kept, key=lambda group: group.prompt.group_id)
-        for of_group in [same_in_all_rows | _group_fields(group)]
-        for of_completion in _completion_fields(group, split, choice.with_tokens)
-    ]
-    schema = arrow_schema()
-    columns = [
-        _list_column([row[field.name] for row in rows], field.type.value_type)
-        if pa.types.is_list(field.type) and not pa.types.is_struct(field.type.value_type)
-        else pa.array([row[field.name] for row in rows], field.type)
-        for field in schema
-    ]
-    with atomic_file(path) as temporary:
-        # Dictionaries only for texts, which repeat: of the numbers they make the file larger, and take half of the time.
-        texts = [field.name for field in schema if pa.types.is_string(field.type)]
-        # The four bytes of the floats apart from each other: 6 % smaller.
-        floats = [f"{name}.list.element" for name in TOKEN_COLUMNS if name != "token_ids"]
-        pq.write_table(
-            pa.Table.from_arrays(columns, schema=schema),
-            temporary,
-            compression="zstd",
-            use_dictionary=texts,
-            use_byte_stream_split=floats,
-            row_group_size=ROWS_PER_ROW_GROUP,
-        )
-    return path
-
-
-def trace_path(run_dir: str | Path, step: int, split: Split) -> Path:
-    """Where the completions of a step are stored."""
-    return Path(run_dir) / "traces" / f"{_FILE_PREFIX[split]}-{step:06d}.parquet"
+class StepGone(UserError):
+    """The step's file is not there, or not any more."""
 
 
 def list_trace_files(run_dir: str | Path, split: Split) -> dict[int, Path]:
@@ -115,8 +62,27 @@ def list_trace_files(run_dir: str | Path, split: Split) -> dict[int, Path]:
             f"run folder {str(run_dir)!r} does not exist; give the folder that the run writes to, e.g. runs/NAME-YYYYMMDD-HHMMSS"
         )
     # The pattern leaves out what `atomic_file` has not finished.
-    pattern = re.compile(rf"{_FILE_PREFIX[split]}-(\d+)\.parquet")
-    return dict(sorted((int(match[1]), path) for path in run_dir.glob("traces/*") if (match := pattern.fullmatch(path.name))))
+    pattern = re.compile(rf"{FILE_PREFIX[split]}-(\d{{6,}})\.parquet")
+    found = ((match, path) for path in run_dir.glob("traces/*") if (match := pattern.fullmatch(path.name)))
+    return dict(sorted((int(match[1]), path) for match, path in found))
+
+
+def read_steps(run_dir: str | Path, split: Split, read: Callable[[int], Result]) -> Iterator[Result]:
+    """Yield what `read` returns for each stored step, in order; some steps are read at the same time.
+
+    Steps whose file is gone when it is their turn are left out: a run that goes back to a checkpoint removes what it is going to
+    write again.
+    """
+
+    def read_unless_gone(step: int) -> tuple[Result] | None:
+        try:
+            return (read(step),)
+        except StepGone:
+            return None
+
+    # Decompressing and matching let other threads run.
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as readers:
+        yield from (found[0] for found in readers.map(read_unless_gone, list_trace_files(run_dir, split)) if found)
 
 
 def read_traces(run_dir: str | Path, step: int, split: Split = "train", *, with_tokens: bool = True) -> list[TraceRow]:
@@ -165,7 +131,7 @@ def read_lengths(run_dir: str | Path, step: int, split: Split = "train") -> list
 
 def remove_traces_after(run_dir: str | Path, last_step: int) -> None:
     """Drop the files of later steps: a run that resumes after `last_step` is going to sample them again."""
-    for split in _FILE_PREFIX:
+    for split in FILE_PREFIX:
         for step, path in list_trace_files(run_dir, split).items():
             if step > last_step:
                 path.unlink()
@@ -189,10 +155,13 @@ def _opened(run_dir: str | Path, step: int, split: Split) -> Iterator[Any]:
     path = trace_path(run_dir, step, split)
     if not path.is_file():
         steps = list(list_trace_files(run_dir, split))
-        raise UserError(f"no {split} traces of step {step} in {str(run_dir)!r}; {_say_steps(steps)}")
+        raise StepGone(f"no {split} traces of step {step} in {str(run_dir)!r}; {_say_steps(steps)}")
     try:
         # Not pq.read_table: it would add a column for a run folder that is called like "lr=1e-4".
         with pq.ParquetFile(path) as file:
+            missing = [name for name in _FROM_THE_FIRST if name not in file.schema_arrow.names]
+            if missing:
+                raise UserError(f"trace file {str(path)!r} was not written by r1: it has no column {missing[0]!r}; remove it")
             version = _schema_version(file)
             if not 1 <= version <= TRACE_SCHEMA_VERSION:
                 raise UserError(
@@ -201,9 +170,10 @@ def _opened(run_dir: str | Path, step: int, split: Split) -> Iterator[Any]:
                 )
             yield file
     except FileNotFoundError as error:  # a run that goes back to a checkpoint removes what it is going to write again
-        raise UserError(f"trace file {str(path)!r} was removed just now; see `r1 traces ls` for what is there") from error
+        raise StepGone(f"trace file {str(path)!r} was removed just now; see `r1 traces ls` for what is there") from error
     except (pa.ArrowInvalid, OSError) as error:  # OSError: what does not decompress
-        raise UserError(f"trace file {str(path)!r} is damaged; remove it and choose another step ({error})") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"trace file {str(path)!r} is damaged ({reason}); remove it") from error
 
 
 def _schema_version(file: Any) -> int:
@@ -222,57 +192,3 @@ def _say_steps(steps: Sequence[int]) -> str:
     pairs = zip((step for step in steps if step - 1 not in known), (step for step in steps if step + 1 not in known), strict=True)
     spans = [str(first) if first == last else f"{first}-{last}" for first, last in pairs]
     return f"steps with traces: {', '.join(spans)}"
-
-
-def _list_column(lists: Sequence[Sequence[float]], value_type: Any) -> Any:
-    """Arrow lists of 32-bit numbers, made of one block of bytes: pyarrow itself looks at every number."""
-    import pyarrow as pa
-
-    offsets = array("i", [0])
-    values: Any = array("i" if pa.types.is_integer(value_type) else "f")
-    for numbers in lists:
-        values.extend(numbers)
-        offsets.append(len(values))
-    parts = [
-        pa.Array.from_buffers(kind, len(numbers), [None, pa.py_buffer(numbers)])
-        for kind, numbers in ((pa.int32(), offsets), (value_type, values))
-    ]
-    return pa.ListArray.from_arrays(*parts)
-
-
-def _group_fields(group: ScoredGroup) -> dict[str, Any]:
-    prompt = group.prompt
-    return {
-        **problem_fields(prompt.problem),
-        "reference": json.dumps(dict(prompt.problem.reference), ensure_ascii=False),
-        "task": prompt.task,
-        "group_id": prompt.group_id,
-        "prompt_text": prompt.text,
-        "prefill": prompt.prefill,
-    }
-
-
-def _completion_fields(group: ScoredGroup, split: Split, with_tokens: bool) -> Iterator[dict[str, Any]]:
-    # Nothing is learnt from held-out groups: whatever their advantages are, they would mislead a reader.
-    advantages = group.advantages if split == "train" else (None,) * len(group.completions)
-    token_values: Sequence[TokenValues | None] = group.token_values or (None,) * len(group.completions)
-    for completion, score, advantage, values in zip(group.completions, group.scores, advantages, token_values, strict=True):
-        yield {
-            "sample_id": completion.sample_id,
-            "completion": completion.text,
-            "token_ids": completion.token_ids if with_tokens else (),
-            "rollout_logprobs": completion.rollout_logprobs if with_tokens else (),
-            "finish_reason": completion.finish_reason,
-            "policy_version": completion.policy_version,
-            "reward": score.reward,
-            "breakdown": [{"name": name, "value": value} for name, value in score.breakdown.items()],
-            "error": score.error,
-            "advantage": advantage,
-            "is_learnt": group.is_learnt,
-            "later_versions": [{"policy_version": version, "first_token": first} for version, first in completion.later_versions],
-            "num_tokens": len(completion.token_ids),
-            "old_logprobs": values.old_logprobs if values and with_tokens else (),
-            "entropies": values.entropies if values and with_tokens else (),
-            "sample_s": completion.sample_s,
-            "score_s": score.score_s,
-        }

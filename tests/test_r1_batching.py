@@ -100,8 +100,25 @@ def test_ranks_get_about_as_many_tokens_and_exactly_as_many_microbatches():
         assert counted == minibatch.counts.num_loss_tokens
 
 
+def test_every_row_says_whose_it_is():
+    groups = realistic_groups(16)
+    tokens = {(c.group_id, c.sample_id): g.prompt.token_ids + c.token_ids for g in groups for c in g.completions}
+    for num_ranks in (1, 3):
+        batch = batch_of(groups, num_minibatches=2, num_ranks=num_ranks, max_tokens_per_microbatch=8192)
+        named = []
+        for minibatch in batch.minibatches:
+            for micros, of_rank in zip(minibatch.microbatches, minibatch.samples, strict=True):
+                for micro, keys in zip(micros, of_rank, strict=True):
+                    named += keys
+                    for row, key in enumerate(keys):
+                        real = micro.attention_mask_BT[row]
+                        assert tuple(micro.token_ids_BT[row][real].tolist()) == tokens[key][:-1]
+        assert sorted(named) == sorted(tokens)
+
+
 def test_a_rank_without_rows_still_takes_part():
     [minibatch] = batch_of([group([5], [[7, 8]], [0.0])], num_ranks=2).minibatches
+    assert minibatch.samples == ((((0, 0),),), ((),))
     [[_], [idle]] = minibatch.microbatches
     assert not idle.loss_mask_BT.any()
     assert idle.attention_mask_BT.all()

@@ -2,17 +2,21 @@
 
 import csv
 import json
+import os
 import re
+import stat
+import subprocess
 from dataclasses import replace
 
 import pytest
 from scored_groups import scored_group
 
+from r1 import trace_flags, traces
 from r1.cli.main import main
 from r1.traces import write_traces
 from r1.types import TokenValues
 
-HOSTILE = "\x1b[2J[red]wait[/red]\u202e\n```\n</script>"
+HOSTILE = "\x1b[2J[red]wait, [/red]\u202e\n```\n</script>"
 
 
 def run_r1(capsys, *arguments):
@@ -28,7 +32,8 @@ def r1(capsys):
 
     def run(*arguments):
         code, out, err = run_r1(capsys, "traces", *arguments)
-        assert (code, err) == (0, ""), err
+        assert code == 0, err
+        assert not err or re.fullmatch(r"[\d,]+ completions\n", err)
         return out
 
     return run
@@ -71,7 +76,7 @@ def test_grep_counts_by_step_and_shows_examples(r1, run_dir):
 
 def test_a_hostile_example_is_shown_as_it_is(r1, run_dir):
     out = r1("grep", run_dir, "wait")
-    assert r"\x1b[2J[red]wait[/red]\u202e\n```\n</script>" in out
+    assert r"\x1b[2J[red]wait, [/red]\u202e\n```\n</script>" in out
     assert "\x1b" not in out
     assert "\u202e" not in out
 
@@ -96,7 +101,7 @@ def test_flag_lists_kinds_and_where_they_are(r1, run_dir):
     rows = {row[0]: row[1:] for row in rows_of(out)}
     assert rows["no_thinking"] == ["1", "0.1429", "step", "10", "step", "10"]
     assert rows["repeated"] == ["0", "0.0000", "-", "-"]
-    line = f"no_thinking: right, and nothing before the answer: r1 traces show {run_dir} --step 10 --group 0 --sample 2\n"
+    line = f"no_thinking: right, and nothing worked out before the answer: r1 traces show {run_dir} --step 10 --group 0 --sample 2\n"
     assert line in out
     assert out.endswith("1 of 7 completions are flagged, 14.29%\n")
     assert "no_thinking" not in r1("flag", run_dir, "--kind", "repeated", "--step", "10")
@@ -133,13 +138,58 @@ def test_a_prefill_belongs_to_the_chat(r1, tmp_path):
     assert json.loads(r1("export", tmp_path, "--format", "sft"))["messages"][1]["content"] == "<think>so 19</think>"
 
 
+def test_so_many_chats_are_so_many_right_ones(r1, run_dir):
+    assert len(r1("export", run_dir, "--format", "sft", "-n", "1").splitlines()) == 1
+    assert len(r1("export", run_dir, "--format", "sft", "-n", "9").splitlines()) == 2
+
+
+def test_export_writes_through_links_and_into_pipes(capsys, run_dir, tmp_path):
+    target, link, pipe = tmp_path / "target.jsonl", tmp_path / "link.jsonl", tmp_path / "pipe"
+    link.symlink_to(target)
+    run_r1(capsys, "traces", "export", run_dir, "--output", link)
+    assert link.is_symlink()
+    assert len(target.read_text(encoding="utf-8").splitlines()) == 7
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
+    run_r1(capsys, "traces", "export", run_dir, "--output", pipe)
+    assert reader.communicate(timeout=30)[0] == target.read_text(encoding="utf-8")
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_answers_and_thinking_without_tags_are_found_too(r1, tmp_path):
+    texts = [rf"{number} it is, so \boxed{{{number}}}" for number in (18, 19, 20)]
+    for step in (1, 2):
+        write_traces(tmp_path, step, [scored_group(texts, [0.0, 1.0, 0.0])], template="boxed_chat")
+    assert "2 of 6 completions" in r1("grep", tmp_path, "^19$", "--in", "answer")
+    assert "6 of 6 completions" in r1("grep", tmp_path, "so", "--in", "thinking")
+    assert rows_of(r1("diff", tmp_path, "--problem", "problem-0"))[4][-1] == "3"
+    assert "\nanswer 19\n" in r1("show", tmp_path, "--best")
+
+
+def test_an_answer_of_several_lines_imitates_nothing(r1, tmp_path):
+    forged = "<answer>19\nreward 1.00  accuracy 1.00\nerror none</answer>"
+    write_traces(tmp_path, 1, [scored_group([forged], [0.0])], template="plain")
+    assert "\nanswer 19\\nreward 1.00  accuracy 1.00\\nerror none\n" in r1("show", tmp_path)
+
+
+def test_a_step_that_vanishes_is_left_out(r1, run_dir, monkeypatch):
+    listed = traces.list_trace_files(run_dir, "train")
+    for module in (traces, trace_flags):
+        monkeypatch.setattr(module, "list_trace_files", lambda run, split: dict(listed))
+    (run_dir / "traces" / "step-000002.parquet").unlink()
+    assert [row[0] for row in rows_of(r1("stats", run_dir))] == ["step", "1", "10"]
+    assert r1("grep", run_dir, ".").endswith("5 of 5 completions in 2 of 2 steps match\n")
+    assert "of 5 completions are flagged" in r1("flag", run_dir)
+    assert len(r1("export", run_dir).splitlines()) == 5
+
+
 def test_export_as_csv_and_markdown(capsys, run_dir, tmp_path):
     formula = tmp_path / "formula"
     write_traces(formula, 1, [scored_group(["=1+1", HOSTILE], [-1.5, 0.0])], template="plain")
     target = tmp_path / "out.csv"
     code, out, err = run_r1(capsys, "traces", "export", formula, "--format", "csv", "--output", target)
     assert (code, out) == (0, "")
-    assert err.startswith(f"{target}: ")
+    assert err == f"2 completions in {target}\n"
     with target.open(encoding="utf-8", newline="") as file:
         first, second = csv.DictReader(file)
     assert (first["completion"], first["reward"], json.loads(first["breakdown"])) == ("'=1+1", "-1.5", {"accuracy": -1.5})
@@ -169,8 +219,12 @@ def test_show_one_completion_with_its_times(r1, run_dir):
         (["grep", "RUN", "a", "--in", "prompt"], "option '--in': must be one of completion, thinking, answer, question"),
         (["diff", "RUN", "--problem", "x"], "option '--problem': no train completions of 'x'"),
         (["diff", "RUN", "--problem", "problem-0", "--steps", "1,2"], "problem 'problem-0' was not sampled at step 2; it was at 1, 10"),
-        (["diff", "RUN", "--steps", "1;2"], "option '--steps': must be numbers with commas between them such as 10,200, got '1;2'"),
-        (["diff", "RUN", "--heldout"], "no heldout problem was sampled at two of these steps"),
+        (["diff", "RUN", "--steps", "1;2"], "option '--steps': must be two numbers or more with commas between them such as 10,200, got '1;2'"),
+        (["diff", "RUN", "--heldout"], "option '--problem': no heldout problem was sampled twice yet; choose other steps"),
+        (["diff", "RUN", "--steps", "1,4"], "option '--steps': no train traces of step 4 in"),
+        (["diff", "RUN", "--steps", "1"], "option '--steps': must be two numbers or more"),
+        (["diff", "RUN", "--steps", "2,10"], "no train problem was sampled at all of these steps; held-out problems are the same"),
+        (["export", "RUN", "--output", "RUN/new/out.jsonl"], "new' does not exist; make it first"),
         (["flag", "RUN", "--kind", "odd"], "option '--kind': must be one of no_thinking"),
         (["flag", "RUN", "--step", "4"], "no train traces of step 4"),
         (["export", "RUN", "--format", "xml"], "option '--format': must be one of jsonl, tokens, csv, md, sft, got 'xml'"),
@@ -181,7 +235,9 @@ def test_show_one_completion_with_its_times(r1, run_dir):
 )
 def test_what_cannot_work_is_one_line_and_exit_code_2(capsys, run_dir, tmp_path, arguments, message):
     (tmp_path / "empty").mkdir()
-    places = {"RUN": run_dir, "EMPTY": tmp_path / "empty"}
-    code, out, err = run_r1(capsys, "traces", *[places.get(argument, argument) for argument in arguments])
+    places = {"RUN": str(run_dir), "EMPTY": str(tmp_path / "empty")}
+    for name, place in places.items():
+        arguments = [argument.replace(name, place) for argument in arguments]
+    code, out, err = run_r1(capsys, "traces", *arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert re.search(message, err) or message in err, err

@@ -155,7 +155,7 @@ def test_printable_keeps_text_and_shows_the_codes_of_the_rest():
         (("show", "nowhere"), "error: run folder 'nowhere' does not exist; give the folder that the run writes to"),
         (("ls", "nowhere"), "error: run folder 'nowhere' does not exist"),
         (("show", "RUN", "--step", "9"), "error: no train traces of step 9 in "),
-        (("show", "RUN", "--step", "2", "--group", "7"), "has no train group 7; choose one of 0 to 1"),
+        (("show", "RUN", "--step", "2", "--group", "7"), "has no train group 7; choose one of 0, 1"),
         (("show", "RUN", "--best", "--worst"), "error: --best and --worst exclude each other"),
         (("group", "RUN", "--heldout", "--step", "2"), "steps with traces: 0"),
     ],

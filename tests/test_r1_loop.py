@@ -147,6 +147,17 @@ def test_samples_are_kept_when_the_update_fails(log):
     assert kept == [1]
 
 
+def test_samples_are_kept_when_the_learner_is_lost_behind_its_update(log):
+    class Lost(FakeLearner):
+        def token_values(self, group_ids):
+            raise RunError("gone")
+
+    kept = []
+    with pytest.raises(RunError, match="gone"):
+        train(trainer_of(log, learner=Lost(log)), Observer(on_groups=lambda step, groups: kept.append((step, len(groups)))))
+    assert kept == [(1, 2)]
+
+
 def test_what_the_learner_says_of_each_token_comes_with_its_group(log):
     values = {(1, 2): TokenValues(old_logprobs=array("f", [-1.0]), entropies=array("f", [0.5]))}
 

@@ -22,6 +22,7 @@ def test_log_probabilities_are_those_of_the_sampling_distribution(engine):
     groups = generate(engine, prompt_batch(["12+34=", "7+8="]))
     assert mean_difference(load_tiny_model(), groups, temperature=0.7) < 1e-5
     assert mean_difference(load_tiny_model(), groups, temperature=1.0) > 1e-2
+    assert all(completion.sample_s > 0 for group in groups for completion in group.completions)
 
 
 def test_the_same_seeds_give_the_same_samples_and_siblings_differ(engine):

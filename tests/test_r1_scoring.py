@@ -20,6 +20,7 @@ def test_scores_come_in_order_as_weighted_sums_with_the_parts_apart(reward_file)
     assert [score.reward for score in second] == [0.0, 0.5 * 2 + 2, 0.5 * 3]
     assert second[1].breakdown == {length: 2.0, is_gold: 1.0}
     assert all(score.error is None for score in [*first, *second])
+    assert all(0 < score.score_s < 30 for score in [*first, *second])
 
 
 def test_many_more_completions_than_children_keep_their_order(reward_file):

@@ -27,6 +27,7 @@ def test_a_hanging_reward_is_killed_and_the_others_are_not_lost(shared_pool, on_
     scores = shared_pool.score_texts([("fine", {}), (hang, {}), *[("fine", {})] * 20])
     assert scores[1].error == f"{on_command}: timed out after 0.5 s"
     assert scores[1].reward is None
+    assert 0.5 <= scores[1].score_s < 30
     assert [score.reward for i, score in enumerate(scores) if i != 1] == [1.0] * 21
     assert (shared_pool.num_timeouts[on_command], shared_pool.num_restarts) == (timeouts + 1, restarts + 1)
     [killed] = set(pids) - set(child_pids(shared_pool))

@@ -3,7 +3,8 @@
 import pytest
 from scored_groups import scored_group
 
-from r1.trace_flags import FLAGS, Suspect, correctness, final_answers, flag_step, flags_of, working_of
+from r1 import trace_flags
+from r1.trace_flags import FLAGS, Suspect, correctness, flag_run, flag_step, flags_of
 from r1.traces import write_traces
 
 QUESTION = "What is 12+7?"
@@ -23,6 +24,13 @@ PLANTED = {
         dict(text="<answer>19</answer>", reward=0.0),
         dict(text=r"\boxed{19}", reward=0.0),
         dict(text="19", reward=0.0),
+        dict(text=r"The answer is \boxed{19}.", reward=0.0),
+        dict(text=r"Sure! \boxed{19}", reward=0.0),
+        dict(text="Answer:\n19", reward=0.0),
+        dict(text=r"<think>\boxed{19}", reward=0.0),
+        dict(text="<think><answer>19</answer>", reward=0.0),
+        dict(text="<think>ok</think><answer>19</answer>"),
+        dict(text="<think>19</think><answer>19</answer>"),
     ],
     "no_format": [
         dict(text="so 12+7 makes 19", format_value=0.0, reward=1.0),
@@ -33,6 +41,10 @@ PLANTED = {
     "repeated": [
         dict(text="<think>" + "so x is 4 " * 20 + "</think><answer>19</answer>"),
         dict(text="<think>12+7" + "=19" * 200, is_right=False, reward=0.0, format_value=0.0),
+        dict(text="<think>" + "".join(f"Step {i}: add 12 and 7 to get 19. " for i in range(60))),
+        dict(text="<think>" + "".join(f"{i}. Let me try again. " for i in range(58))),
+        dict(text="<think>" + "".join(f"wait {i} " for i in range(100))),
+        dict(text="<think>" + " ".join(map(str, range(1000, 1400))) + " so it is four" * 25),
     ],
     "language_switch": [
         dict(text="<think>12+7 所以 is 19</think><answer>19</answer>"),
@@ -43,11 +55,34 @@ PLANTED = {
         dict(text=r"<think>12+7</think><answer>\boxed{19} or \boxed{20}</answer>"),
         dict(text=r"12+7 is \boxed{\frac{38}{2}}, or \boxed{20}", reward=0.0),
         dict(text="<think>12+7</think><answer>19</answer><answer>20</answer>", format_value=0.0, reward=0.0),
+        dict(text="<think>12+7</think><answer>19</answer> <answer>20</answer></think>", reward=0.0, format_value=0.0),
+        dict(text="<answer>20</answer><think>12+7</think><answer>19</answer>", reward=0.0, format_value=0.0),
+        dict(text="<think>12+7</think><answer>19</answer><think>b</think><answer>20</answer>", reward=0.0, format_value=0.0),
+        dict(text="it is 19 or 20\n#### 19\n#### 20", reward=0.0),
+        dict(text="it is 19 or 20\nAnswer: 19\nAnswer: 20", reward=0.0),
+        dict(text=r"it is 19 or 20 \fbox{19} \fbox{20}", reward=0.0),
+        dict(text=r"<think>12+7</think><answer>19</answer> or \boxed{20}", reward=0.0, format_value=0.0),
     ],
     "copied_answer": [
         dict(text="<think>easy enough</think><answer>12 + 7</answer>"),
         dict(text=r"the sum is \boxed{x^2+3x}", question="Simplify x^2 + 3x.", reward=0.0),
         dict(text="<answer>12</answer>", is_right=False, reward=0.0, format_value=0.0),
+        *(
+            dict(text=f"<think>easy enough</think><answer>{answer}</answer>")
+            for answer in ("$12+7$", "(12+7)", "12 plus 7", "12+7=")
+        ),
+        dict(text=r"<think>easy enough</think><answer>12 × 7</answer>", question=r"What is 12 \cdot 7?"),
+        dict(text="x+y it is\n#### x+y", question="Simplify x + y.", reward=0.0),
+        *(
+            dict(text=answer, question=question, is_right=False, reward=0.0, format_value=0.0)
+            for answer, question in (
+                ("<answer>12</answer>", "He has 12. How many are left?"),
+                ("<answer>12</answer>", "Make 24 from 3 12 7"),
+                ("<answer>12</answer>", "12 3-packs are how many?"),
+                ("<answer>1000</answer>", "Half of 1,000 is what?"),
+                (r"\boxed{\$12}", "He pays 12 dollars, twice."),
+            )
+        ),
     ],
 }
 SOUND_ONES = [
@@ -62,6 +97,14 @@ SOUND_ONES = [
     dict(text="<think>he keeps all of them</think><answer>12</answer>", is_right=True),
     dict(text="<think></think><answer>12</answer>", is_right=False, reward=0.0, format_value=0.0, question="What is 112+7?"),
     dict(text="12+7", is_right=False, reward=0.0, format_value=0.0),
+    dict(text="<think>12+7</think><answer>2+7</answer>", is_right=False, reward=0.1),
+    dict(text="<answer>15</answer>", question="Add 1 5 times", is_right=False, reward=0.0, format_value=0.0),
+    dict(text="<think>12+7=19</think><answer>19</answer><answer>", reward=0.0, format_value=0.0),
+    dict(text=r"<think>12+7</think><answer>\boxed{1,900} = \boxed{1900.}</answer>"),
+    dict(text=r"<think>3/6 is</think><answer>\boxed{\dfrac{1}{2}}, \boxed{\frac12}</answer>".replace("frac12", "frac{1}{2}")),
+    dict(text="12+7 is 19\n#### 19", reward=0.0),
+    dict(text="12+7 is 19\nThe final answer is: 19", reward=0.0),
+    dict(text="<think>" + " ".join(f"{i}+7={i + 7}." for i in range(60)) + "</think><answer>19</answer>"),
 ]
 
 
@@ -98,29 +141,21 @@ def test_every_planted_case_of_a_run_is_found_and_nothing_else(tmp_path):
     assert {one.flag for one in flag_step(tmp_path, 5, flags=("repeated",))[1]} == {"repeated"}
 
 
+def test_a_run_of_many_steps_is_flagged_by_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(trace_flags, "MIN_STEPS_FOR_PROCESSES", 2)
+    for step in (1, 2, 3):
+        write_traces(tmp_path, step, [scored_group([SOUND, "19"], [1.1, 1.0])], template="plain")
+    found = list(flag_run(tmp_path))
+    assert [(count, [(one.step, one.sample_id, one.flag) for one in flagged]) for count, flagged in found] == [
+        (2, [(step, 1, "no_thinking")]) for step in (1, 2, 3)
+    ]
+    monkeypatch.setattr(trace_flags, "MIN_STEPS_FOR_PROCESSES", 9)
+    assert list(flag_run(tmp_path)) == found
+
+
 def test_a_run_that_pays_for_no_format_has_none_to_miss():
     suspect = Suspect(text="12+7 is 19", question=QUESTION, task="gsm8k", reward=1.0, breakdown={"math_answer": 1.0})
     assert list(flags_of(suspect, ["no_format"])) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "working"),
-    [
-        (SOUND, "12+7 is 19, since 10+7 is 17 and 2 more is 19"),
-        ("prefilled</think><answer>19</answer>", "prefilled"),
-        ("12+7=19\n#### 19", "12+7=19\n"),
-        ("first line\nsecond line\n19", "first line\nsecond line"),
-    ],
-)
-def test_what_stands_before_the_answer(text, working):
-    assert working_of(text) == working
-
-
-def test_final_answers():
-    assert final_answers("<answer>1<answer>2</answer>") == ["1", "2"]
-    assert final_answers(r"<answer>\boxed{1}</answer>") == ["1"]
-    assert final_answers(r"\boxed{a{b}c") == ["a{b}c"]
-    assert final_answers("none") == []
 
 
 def test_correctness_is_the_tasks_own_where_it_is_there():

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from scored_groups import scored_group
 
+from r1.trace_schema import COLUMNS
 from r1.traces import write_traces
 
 pytestmark = pytest.mark.slow  # datasets and pandas take seconds to import
@@ -26,6 +27,12 @@ def run(tmp_path):
     write_traces(tmp_path, 2, [scored_group(["b"], [0.0])], template="plain", split="heldout")
     (tmp_path / "traces" / ".step-000003.parquet.tmp").write_bytes(b"half")  # what a run that is killed may leave
     return tmp_path
+
+
+def test_every_column_is_documented():
+    rows = re.findall(r"^\| ([`a-z_, ]+) \|", DOCS.read_text(encoding="utf-8").partition("## Columns")[2].partition("\n## ")[0], re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert named == list(COLUMNS)
 
 
 def example(title, run):

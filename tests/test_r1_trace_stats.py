@@ -44,7 +44,7 @@ def test_statistics_by_step(run):
         completion_tokens=25.0,  # (40 + 10 + 25 + 25) / 4
         truncated_share=0.25,
         duplicate_share=0.0,  # "8" twice, in two groups
-        reflections=20.0,  # "Wait" and "let me check", not "waiting": 2 in 100 tokens
+        reflections=20.0,  # "Wait," and "let me check", not "waiting": 2 in 100 tokens
     )
     assert (second.key, second.num_completions, second.reflections) == (3, 3, 0.0)
     assert second.duplicate_share == pytest.approx(1 / 3)
@@ -61,6 +61,22 @@ def test_statistics_by_task_and_finish_reason(run):
 
 def test_a_run_without_traces_has_no_statistics(tmp_path):
     assert (trace_stats(tmp_path), summarize_all(tmp_path), search(tmp_path, "a"), problem_places(tmp_path)) == ([], [], [], {})
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("He had to wait. How long did he wait? We wait for 3 hours", 0),
+        ("Wait. Is it 3? But wait, no", 2),
+        ("so wait: that is 4; wait... it is 5. Wait it is", 3),
+        ("let me check, let me double-check, let me recheck, let's verify, let us consider, let me just think", 6),
+        ("Let me add 3. Alternatively, hmmm, on second thought: hold on", 4),
+        ("let’s re-examine", 1),
+    ],
+)
+def test_what_a_reflection_is(tmp_path, text, count):
+    write_traces(tmp_path, 1, [scored_group([text], [0.0], num_tokens=[1000])], template="plain")
+    assert trace_stats(tmp_path)[0].reflections == count
 
 
 @pytest.mark.parametrize(

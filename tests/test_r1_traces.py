@@ -130,7 +130,7 @@ def test_a_share_keeps_whole_groups_and_the_same_ones_again(tmp_path: Path):
 
 
 def test_some_completions_are_read_without_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("r1.traces.ROWS_PER_ROW_GROUP", 3)  # a group of two lies in two of the file's parts
+    monkeypatch.setattr("r1.trace_writer.ROWS_PER_ROW_GROUP", 3)  # a group of two lies in two of the file's parts
     groups = [with_values(scored_group(["a", "b"], [0.0, 1.0], group_id=group_id)) for group_id in (2, 0, 1)]
     write_traces(tmp_path, 1, groups, template="plain")
     rows = read_traces(tmp_path, 1)

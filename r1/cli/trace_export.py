@@ -1,8 +1,9 @@
 """`r1 traces export`: stored completions as files for other programs."""
 
 import sys
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,38 +46,67 @@ def export(
       r1 traces export RUN --step 12 --format csv --output step12.csv
       r1 traces export RUN --heldout --right -n 20 --format md
     """
-    from r1.files import atomic_file
-    from r1.trace_export import EXPORTS
+    from r1.trace_export import EXPORTS, right_once
 
     if form not in EXPORTS:
         raise UserError(f"option '--format': must be one of {', '.join(EXPORTS)}, got {form!r}")
-    rows = islice(_rows(run, step, heldout, right, min_reward, with_tokens=form == "tokens"), count)
-    pieces = EXPORTS[form](rows)
+    rows = _rows(run, step, heldout, right, min_reward, with_tokens=form == "tokens")
+    if form == "sft":
+        rows = right_once(rows)
+    chosen = islice(rows, count)
+    first = list(islice(chosen, 1))  # what cannot be read is said before anything is written
+    written: list[int] = []
+    pieces = EXPORTS[form](_counted(chain(first, chosen), written))
     if output is None:
         for piece in pieces:
             sys.stdout.write(printable(piece) if sys.stdout.isatty() else piece)
-        return
-    if output.is_dir():
+    else:
+        _write(output, pieces)
+    print(f"{len(written):,} completions{'' if output is None else f' in {output}'}", file=sys.stderr)
+
+
+def _write(output: Path, pieces: Iterable[str]) -> None:
+    """Write a file at once; a pipe or a device as the pieces come."""
+    from r1.files import atomic_file
+
+    target = output.resolve()  # a link stays a link
+    if target.is_dir():
         raise UserError(f"option '--output': {str(output)!r} is a folder; give the name of a file")
-    with atomic_file(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        num_written = 0
-        for piece in pieces:
-            num_written += file.write(piece)
-    print(f"{output}: {num_written:,} characters", file=sys.stderr)
+    if not target.parent.is_dir():
+        raise UserError(f"option '--output': the folder {str(output.parent)!r} does not exist; make it first")
+    is_special = target.exists() and not target.is_file()
+    try:
+        place = nullcontext(target) if is_special else atomic_file(target)
+        with place as path, path.open("w", encoding="utf-8", newline="") as file:
+            file.writelines(pieces)
+    except OSError as error:
+        raise UserError(f"option '--output': cannot write {str(output)!r}: {error.strerror}; choose another place") from error
+
+
+def _counted(rows: "Iterable[TraceRow]", counted: list[int]) -> "Iterator[TraceRow]":
+    for row in rows:
+        counted.append(row.step)
+        yield row
 
 
 def _rows(
     run: Path, step: int | None, heldout: bool, right: bool, min_reward: float | None, *, with_tokens: bool
 ) -> "Iterator[TraceRow]":
     from r1.trace_export import is_right
-    from r1.traces import list_trace_files, read_traces
+    from r1.traces import StepGone, list_trace_files, read_traces
 
     split = split_of(heldout)
     steps = [step] if step is not None else list(list_trace_files(run, split))
     if not steps:
         raise UserError(f"run folder {str(run)!r} holds no {split} traces; see `r1 traces ls` for what is stored")
     for one_step in steps:
-        for row in read_traces(run, one_step, split, with_tokens=with_tokens):
+        try:
+            rows = read_traces(run, one_step, split, with_tokens=with_tokens)
+        except StepGone:
+            if step is not None:
+                raise
+            continue
+        for row in rows:
             is_rewarded = min_reward is None or (row.reward is not None and row.reward >= min_reward)
             if is_rewarded and (not right or is_right(row)):
                 yield row

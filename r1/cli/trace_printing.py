@@ -4,13 +4,14 @@ The text is a model's: it is shown in full, as `printable` leaves it, and never 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from r1.cli.printing import format_number, print_line, printable
+from r1.errors import UserError
 
 # rich and the store are imported where they are used: `r1 --help` answers without them.
 if TYPE_CHECKING:
@@ -25,8 +26,25 @@ StepOption = Annotated[int | None, typer.Option("--step", help="The step; withou
 HeldoutOption = Annotated[bool, typer.Option("--heldout", help="Held-out evaluations instead of training steps.")]
 
 
+MAX_ANSWER_CHARS = 500
+"""Of an answer among a completion's numbers; its text is shown whole below them."""
+
+
+def in_one_line(text: str) -> str:
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def split_of(heldout: bool) -> "Split":
     return "heldout" if heldout else "train"
+
+
+def no_traces(run: Path, heldout: bool) -> UserError:
+    return UserError(f"run folder {str(run)!r} holds no {split_of(heldout)} traces; see `r1 traces ls` for what is stored")
+
+
+def mean_of(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def heading(row: "TraceRow") -> str:
@@ -36,7 +54,7 @@ def heading(row: "TraceRow") -> str:
 
 def describe(row: "TraceRow") -> str:
     """Everything about a completion that is not its text, in three to five lines."""
-    from r1.prompts import split_completion
+    from r1.completion_parts import answer_of, form_of
 
     times = (("sampled in", row.sample_s), ("scored in", row.score_s))
     seconds = "".join(f"  {name} {value:.2f} s" for name, value in times if value is not None)
@@ -45,11 +63,12 @@ def describe(row: "TraceRow") -> str:
         f"reward {format_number(row.reward)}{parts_in_words(row.breakdown)}  advantage {format_number(row.advantage, '+.2f')}",
         f"reference {json.dumps(row.reference, ensure_ascii=False)}",
     ]
-    answer = split_completion(row.prefill + row.completion).answer
+    # In one line each: an answer with line breaks could imitate the lines around it.
+    answer = in_one_line(answer_of(row.prefill + row.completion, form_of(row.template)).strip())
     if answer:
-        lines.append(f"answer {answer.strip()}")
+        lines.append(f"answer {answer[:MAX_ANSWER_CHARS]}{'...' if len(answer) > MAX_ANSWER_CHARS else ''}")
     if row.error is not None:
-        lines.append(f"error {row.error}")
+        lines.append(f"error {in_one_line(row.error)}")
     return "\n".join(lines)
 
 

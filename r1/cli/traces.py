@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from r1.cli.printing import format_number, new_console, new_table, print_line, print_lines_of_cells, text_cells
+from r1.cli.trace_diff import diff
 from r1.cli.trace_export import export
 from r1.cli.trace_printing import (
     HeldoutOption,
@@ -18,7 +19,7 @@ from r1.cli.trace_printing import (
     print_prompt,
     split_of,
 )
-from r1.cli.trace_queries import diff, flag, grep, stats
+from r1.cli.trace_queries import flag, grep, stats
 from r1.errors import UserError
 
 # The store is imported where it is used: `r1 --help` answers without it.
@@ -154,17 +155,22 @@ def _entries(
     from r1.traces import list_trace_files, read_table
 
     split = split_of(heldout)
-    if step is None:
-        step = max(list_trace_files(run, split), default=0 if heldout else 1)
-    table = read_table(run, step, split, ("group_id", "sample_id", "reward"))
-    entries = list(zip(*(column.to_pylist() for column in table.columns), strict=True))
-    entries.sort(key=lambda entry: entry[:2])
+    # The last that holds any: with a share of the groups (`logging.traces`) a step may have none.
+    steps = [step] if step is not None else list(list_trace_files(run, split))[:-10:-1] or [0 if heldout else 1]
+    entries: list[tuple[int, int, float | None]] = []
+    for step in steps:
+        table = read_table(run, step, split, ("group_id", "sample_id", "reward"))
+        entries = sorted(zip(*(column.to_pylist() for column in table.columns), strict=True), key=lambda entry: entry[:2])
+        if entries:
+            break
+    assert step is not None
     if not entries:
         raise UserError(f"step {step} of {str(run)!r} has no {split} completions; choose another step, see `r1 traces ls`")
     chosen = [entry for entry in entries if group is None or entry[0] == group]
     if not chosen:
-        first, last = entries[0][0], entries[-1][0]
-        raise UserError(f"step {step} of {str(run)!r} has no {split} group {group}; choose one of {first} to {last}")
+        groups = list(dict.fromkeys(entry[0] for entry in entries))
+        some = ", ".join(map(str, groups[:10])) + (f" ... {groups[-1]}" if len(groups) > 10 else "")
+        raise UserError(f"step {step} of {str(run)!r} has no {split} group {group}; choose one of {some}")
     return step, chosen
 
 
@@ -173,4 +179,6 @@ def _rows(run: Path, step: int, heldout: bool, keys: list[tuple[int, int]]) -> "
     from r1.traces import read_rows
 
     rows = {(row.group_id, row.sample_id): row for row in read_rows(run, step, keys, split_of(heldout))}
-    return [rows[key] for key in keys]
+    if not rows:
+        raise UserError(f"step {step} of {str(run)!r} was written anew just now; try again")
+    return [rows[key] for key in keys if key in rows]
