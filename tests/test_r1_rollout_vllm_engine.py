@@ -68,6 +68,7 @@ def test_a_healthy_sync(engine, publisher):
     assert mean_difference(model, groups) < 1e-5
     assert mean_difference(load_tiny_model(), groups) > BOUND  # the weights did change
     assert all(completion.policy_version == engine.policy_version for completion in groups[0].completions)
+    assert all(0 < completion.sample_s < 600 for completion in groups[0].completions)
 
 
 def test_finish_reasons_and_text(engine, publisher):
