@@ -6,7 +6,15 @@ import typer
 
 from r1.cli.printing import new_console, new_table, text_cells
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Read the configuration of a file or of a run.")
+HELP = """Read the configuration of a file or of a run.
+
+\b
+Examples:
+  r1 config show launch/configs/dapo.toml
+  r1 config diff runs/first runs/second
+"""
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP)
 
 Source = typer.Argument(metavar="FILE|RUN", help="A .toml file, or the folder that a run wrote.", show_default=False)
 

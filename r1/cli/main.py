@@ -50,10 +50,15 @@ def r1(
 
     \b
     Examples:
-      r1 traces ls RUN                       rewards and lengths, step by step
-      r1 traces show RUN                     a completion of the last step
-      r1 traces show RUN --step 12 --worst   the completion of step 12 with the lowest reward
-      r1 traces group RUN --step 12          all completions of one prompt
+      r1 traces ls RUN                       rewards and lengths, step by step; stats also repeats and reflections
+      r1 traces show RUN --step 12 --worst   the completion of step 12 with the lowest reward; group: all of one prompt
+      r1 traces diff RUN --heldout           the same problem before and after
+      r1 traces grep RUN "(?i)let me check"  how many say so in each step, and examples
+      r1 traces flag RUN                     suspicious completions: right without thinking, loops, several answers, ...
+      r1 traces export RUN --format sft      the right ones as chats to fine-tune on; jsonl, csv, md
+      r1 traces browse RUN                   all of it in the terminal, also while the run goes on
+      r1 report RUN [RUN2 ...]               curves and samples as one HTML file; several runs are compared
+      r1 serve RUN                           the same in a browser, live
       r1 rewards ls                          reward functions by name; try and test judge texts with them
       r1 rewards rescore RUN                 what they would say today of a run's completions
       r1 tasks show gsm8k -n 3 --model M     problems as the model would read them, and what became of the other rows

@@ -30,7 +30,15 @@ if TYPE_CHECKING:
 
 Item = TypeVar("Item")
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Try, test and re-apply reward functions.")
+HELP = """Try, test and re-apply reward functions.
+
+\b
+Examples:
+  r1 rewards try math_answer --completion answer.txt --gold 72
+  r1 rewards rescore RUN
+"""
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP)
 
 NAMES = "A name of `r1 rewards ls`, or path/to/file.py:function."
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help=NAMES)]

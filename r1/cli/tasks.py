@@ -13,7 +13,15 @@ from tasks.base import Loaded, Problem, Source, Split, Task
 if TYPE_CHECKING:
     from rich.console import Console
 
-app = typer.Typer(no_args_is_help=True, help="Tasks: what there is, and their problems as prompts.", rich_markup_mode=None)
+HELP = """Tasks: what there is, and their problems as prompts.
+
+\b
+Examples:
+  r1 tasks ls
+  r1 tasks show countdown -n 3
+"""
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP)
 
 MAX_BAD_ROWS_SHOWN = 5
 

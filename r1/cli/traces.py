@@ -26,7 +26,18 @@ from r1.errors import UserError
 if TYPE_CHECKING:
     from r1.trace_schema import TraceRow
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Read the completions that a run has stored.")
+HELP = """Read the completions that a run has stored.
+
+RUN is the folder that a run writes to.
+
+\b
+Examples:
+  r1 traces browse RUN                  walk through steps, groups and completions
+  r1 traces show RUN --step 12 --best   one completion, whole
+  r1 traces stats RUN --by finish       numbers of all of them
+"""
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=HELP)
 
 
 @app.command("ls")
