@@ -1,0 +1,150 @@
+"""What the `c` key colours a completion by: values per token, their scale, and the styles of its steps."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from r1.browse.document import Span
+from r1.browse.lines import CompletionLine, GroupLine, StepKey
+from r1.browse.reader import RunReader
+from r1.browse.tokens import TokenSpan, load_tokenizer, token_spans
+from r1.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+Colouring = Literal["none", "advantage", "mismatch", "entropy", "probability"]
+"""In the order of the key."""
+COLOURINGS: tuple[Colouring, ...] = get_args(Colouring)
+
+# From the 256 colours that every terminal has, so that the steps stay apart over ssh. Both scales can be told apart by
+# colour-blind people: the first grows lighter as it goes on, the second goes from blue to red.
+_NOTABLE = ("", "on #5f005f", "on #87005f", "on #af005f", "#000000 on #d75f5f", "#000000 on #ff875f", "#000000 on #ffd75f")
+_NEGATIVE = ("", "on #5f0000", "on #870000", "on #af0000", "on #d70000")
+_POSITIVE = ("", "on #00005f", "on #0000af", "on #005faf", "on #0087d7")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scale:
+    """Values from `plain`, which stays uncoloured, to `notable`, the last step of the colours."""
+
+    title: str
+    """What the values are."""
+    plain: float
+    notable: float
+    unit: str
+    spec: str = ".2f"
+    is_signed: bool = False
+    """From -notable to notable instead."""
+
+    def style(self, value: float) -> str:
+        """The style of a value; "" for one that is not finite."""
+        width = self.notable - self.plain
+        if not math.isfinite(value) or width == 0:
+            return ""
+        share = min(1.0, abs(value - self.plain) / abs(width))
+        steps = (_POSITIVE if value > 0 else _NEGATIVE) if self.is_signed else _NOTABLE
+        # Rounded, so that only a small share of the scale's length stays uncoloured.
+        return steps[round(share * (len(steps) - 1))]
+
+    def legend(self) -> "Text":
+        """The scale in one line: title, first value, a swatch for each step, last value, unit."""
+        from rich.text import Text
+
+        first = -self.notable if self.is_signed else self.plain
+        steps = (*reversed(_NEGATIVE), *_POSITIVE[1:]) if self.is_signed else _NOTABLE
+        spec = f"+{self.spec}" if self.is_signed else self.spec
+        swatches = [("  ", style) for style in steps]
+        return Text.assemble(f"{self.title}  {first:{spec}} ", *swatches, f" {self.notable:{spec}} {self.unit}".rstrip())
+
+
+class Painter:
+    """Colours the completions of one run; keeps its tokenizer, and why there is none."""
+
+    def __init__(self, reader: RunReader) -> None:
+        self._reader = reader
+        self._tokenizer: Any = None
+        self._failure: UserError | None = None
+
+    def paint(
+        self, colouring: Colouring, key: StepKey, group: GroupLine, line: CompletionLine, completion: str
+    ) -> tuple[list[Span], Scale]:
+        """Return the coloured stretches of a completion and their scale; `UserError` says why that is not possible.
+
+        Belongs into a thread: decoding 32,000 tokens takes a second.
+        """
+        if colouring == "advantage":
+            scale = advantage_scale([one.advantage for one in group.completions])
+            style = scale.style(line.advantage or 0.0)
+            return ([Span(0, len(completion), style)] if style else []), scale
+        columns = self._reader.tokens(key, group.key).get(line.key[1])
+        if columns is None:
+            raise UserError(f"{key} was written anew and has no such completion any more; r reads it again")
+        values, scale = token_values(colouring, columns)
+        spans = token_spans(self._load_tokenizer(), columns["token_ids"], completion)
+        return coloured_spans(spans, values, scale), scale
+
+    def _load_tokenizer(self) -> Any:
+        if self._failure is not None:
+            raise self._failure
+        if self._tokenizer is None:
+            try:
+                self._tokenizer = load_tokenizer(self._reader.run)
+            except UserError as error:
+                self._failure = error
+                raise
+        return self._tokenizer
+
+
+def advantage_scale(advantages: Sequence[float | None]) -> Scale:
+    """One scale for all completions of a group; raises `UserError` when none has an advantage."""
+    known = [abs(value) for value in advantages if value is not None]
+    if not known:
+        raise UserError("held-out completions have no advantage: nothing is learnt from them")
+    return Scale(title="advantage, of every token", plain=0.0, notable=max(known), unit="(of this group)", is_signed=True)
+
+
+def token_values(colouring: Colouring, columns: Mapping[str, Any]) -> tuple[list[float], Scale]:
+    """Return a value for each token and their scale; raises `UserError` when the columns they are made of are not stored.
+
+    columns: rollout_logprobs, old_logprobs and entropies, [L] each or empty.
+    """
+    rollout, old = columns.get("rollout_logprobs") or (), columns.get("old_logprobs") or ()
+    if colouring == "entropy":
+        values = [float(value) for value in columns.get("entropies") or ()]
+        _check_stored(values, "entropies")
+        return values, _scale_to_largest("entropy of the policy", values)
+    if colouring == "probability":
+        _check_stored(rollout, "rollout log-probabilities")
+        return [math.exp(value) for value in rollout], Scale(title="sampled with probability", plain=1.0, notable=0.0, unit="")
+    _check_stored(rollout, "rollout log-probabilities")
+    _check_stored(old, "old log-probabilities")
+    values = [abs(first - second) for first, second in zip(old, rollout, strict=True)]
+    return values, _scale_to_largest("|old - rollout| log-probability", values)
+
+
+def coloured_spans(tokens: Sequence[TokenSpan], values: Sequence[float], scale: Scale) -> list[Span]:
+    """Return the styled stretches of a completion; of tokens that share a character, the more notable value counts."""
+    spans: list[Span] = []
+    for token in tokens:
+        shared = [value for value in values[token.first_token : token.last_token + 1] if math.isfinite(value)]
+        style = scale.style(max(shared, key=lambda value: abs(value - scale.plain))) if shared else ""
+        if not style:
+            continue
+        if spans and spans[-1].style == style and spans[-1].end == token.start:
+            spans[-1] = Span(spans[-1].start, token.end, style)
+        else:
+            spans.append(Span(token.start, token.end, style))
+    return spans
+
+
+def _scale_to_largest(title: str, values: Sequence[float]) -> Scale:
+    largest = max((value for value in values if math.isfinite(value)), default=0.0)
+    # Mismatches of 1e-7 are as usual as those of 1e-2.
+    return Scale(title=title, plain=0.0, notable=largest, unit="nats", spec=".2f" if largest >= 0.05 or not largest else ".1e")
+
+
+def _check_stored(values: Sequence[float], name: str) -> None:
+    if not values:
+        raise UserError(f"no {name} are stored for this completion: held out, not learnt from, or by a run that keeps text only")

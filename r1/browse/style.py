@@ -1,0 +1,25 @@
+"""The layout of the screens, in Textual's CSS. A string, as a file of another kind would have to be packaged apart."""
+
+CSS = """
+Screen { background: #121212; color: #d8d8d8; }
+#where { height: 1; padding: 0 1; background: #005f5f; color: #ffffff; text-style: bold; }
+#state { height: 1; padding: 0 1; color: #a8a8a8; }
+#where, #state, #status, #keys, #legend { text-wrap: nowrap; text-overflow: ellipsis; }
+#status { height: 1; padding: 0 1; color: #d7d787; }
+#keys { height: 1; background: #262626; color: #bcbcbc; }
+#legend { height: 1; padding: 0 1; }
+#prompt { height: 1; }
+#purpose { width: auto; padding: 0 0 0 1; color: #ffffff; text-style: bold; }
+#input { width: 1fr; background: #303030; }
+ItemTable { height: 1fr; background: #121212; }
+TextPane { height: 1fr; background: #121212; padding: 0 1; }
+#both { height: 1fr; layout: vertical; }
+#both ItemTable { height: 35%; min-height: 4; }
+#both TextPane { border-top: solid #585858; }
+#both TextPane:focus { border-top: solid #00afaf; }
+.-wide #both { layout: horizontal; }
+.-wide #both ItemTable { width: 45%; height: 100%; }
+.-wide #both TextPane { border-top: none; border-left: solid #585858; }
+.-wide #both TextPane:focus { border-top: none; border-left: solid #00afaf; }
+HelpScreen TextPane { margin: 1 3; border: round #00afaf; }
+"""
