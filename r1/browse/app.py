@@ -1,7 +1,7 @@
 """The browser: one run at a time, its screens, and the ways between them."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
@@ -15,7 +15,7 @@ from r1.browse.lines import GroupLine, RunLine, StepKey
 from r1.browse.listing import Listing
 from r1.browse.lists import GroupsScreen, RunsScreen, StepsScreen
 from r1.browse.position import Position
-from r1.browse.reader import RunReader, StepRows, StepTexts
+from r1.browse.reader import GroupRows, RunReader, StepRows
 from r1.browse.run_folders import find_runs, is_run
 from r1.browse.search import Search
 from r1.browse.style import CSS
@@ -45,7 +45,7 @@ class Browser(ReadingApp):
         self.colouring: Colouring = "none"
         self.search = Search(self)
         self.follower = Follower(self)
-        self._painter = Painter(self.position.reader)
+        self._painter = Painter(self.position.reader.run)
         self._painted: dict[object, tuple[list[Span], Text]] = {}
         self._target: StepKey | None = None  # the step that is being read: a second `t` goes on from there
 
@@ -67,7 +67,7 @@ class Browser(ReadingApp):
         """Show the steps of a run."""
         self.position = Position(RunReader(folder))
         self.follower = Follower(self)
-        self._painter = Painter(self.position.reader)
+        self._painter = Painter(self.position.reader.run)
         self._painted.clear()
         self.position.show_steps(self.position.reader.step_keys(), {})
         self.push_screen(StepsScreen())
@@ -80,19 +80,7 @@ class Browser(ReadingApp):
 
     def open_group(self, group: GroupLine) -> None:
         """Show the completions of a group."""
-        position = self.position
-        position.open_group(group)
-        self.push_screen(CompletionsScreen())
-        if position.texts is not None or position.rows is None:
-            return
-        rows = position.rows
-
-        def show(texts: StepTexts) -> None:
-            if position.rows is rows:
-                position.texts = texts
-                self.sync()
-
-        self.read("texts", lambda: position.reader.texts(rows.key), show)
+        self._load_group(group, is_opened=True)
 
     def go_to_group(self, by: int) -> None:
         """Go to a neighbour of the group, and into it where one is inside of a group."""
@@ -100,8 +88,9 @@ class Browser(ReadingApp):
         if not position.groups.move(by):
             self.say(f"this is the {'last' if by > 0 else 'first'} group; {'t' if by > 0 else 'T'} goes to another step")
         elif position.group is not None and position.groups.current is not None:
-            position.open_group(position.groups.current)
-        self.sync()
+            self._load_group(position.groups.current)
+        else:
+            self.sync()
 
     def go_to_neighbour(self, by: int) -> None:
         """Show the same problem, or else the same group, in the next step of the split (1) or the one before (-1)."""
@@ -135,19 +124,19 @@ class Browser(ReadingApp):
         """Choose the next kind of colours."""
         self.colouring = COLOURINGS[(COLOURINGS.index(self.colouring) + 1) % len(COLOURINGS)]
 
-    def colours_of(self, fields: dict[str, Any]) -> tuple[list[Span], Text]:
+    def colours(self) -> tuple[list[Span], Text]:
         """Return the coloured stretches of the completion under the cursor and their legend; later where that takes time."""
-        rows, group, line = self.position.rows, self.position.group, self.position.completions.current
+        rows, group, row = self.position.rows, self.position.group, self.position.row
         colouring, painter = self.colouring, self._painter
-        if colouring == "none" or rows is None or group is None or line is None:
+        if colouring == "none" or rows is None or group is None or row is None:
             return [], Text()
-        place = (rows.key, line.key, colouring)
+        place = (rows.key, row.group_id, row.sample_id, colouring)
         if place in self._painted:
             return self._painted[place]
 
         def paint() -> tuple[list[Span], Text]:
             try:
-                spans, scale = painter.paint(colouring, rows.key, group, line, fields["completion"])
+                spans, scale = painter.paint(colouring, group, row)
             except UserError as error:
                 return [], Text(f"no colours by {colouring}: {shown_text(str(error))[0]}", style="#ff8787")
             return spans, scale.legend()
@@ -165,21 +154,27 @@ class Browser(ReadingApp):
             self.push_screen(HelpScreen())
 
     def _load_step(self, key: StepKey, *, is_opened: bool = False) -> None:
-        """Read a step, then show it on the screen that is open, or on a new one."""
-        position = self.position
-        needs_texts = position.group is not None
+        """Read a step, and its group where one is inside of one; then show it on the screen that is open, or on a new one."""
+        position, asked_on = self.position, self.screen
+        is_inside = position.group is not None
         self._target = key
         self.say(f"reading {key} …")
 
-        def read() -> tuple[StepRows, StepTexts | None]:
-            return position.reader.rows(key), position.reader.texts(key) if needs_texts else None
+        def read() -> tuple[StepRows, GroupLine | None, GroupRows]:
+            rows = position.reader.step(key)
+            group = position.nearest_group(rows) if is_inside else None
+            return rows, group, position.reader.group(key, group) if group else {}
 
-        def show(result: tuple[StepRows, StepTexts | None]) -> None:
+        def show(result: tuple[StepRows, GroupLine | None, GroupRows]) -> None:
             self._target = None
+            if self.screen is not asked_on:
+                return  # one has gone elsewhere meanwhile
             self._painted.clear()
-            rows, texts = result
+            rows, group, texts = result
+            sample = position.completions.current
             warning = position.show_step(rows)
-            position.texts = texts or position.texts
+            if group is not None:
+                position.open_group(group, texts, sample.key[1] if sample else 0)
             if is_opened:
                 self.push_screen(GroupsScreen())
             else:
@@ -188,3 +183,22 @@ class Browser(ReadingApp):
             self.search.in_step(is_new=False)
 
         self.read("step", read, show)
+
+    def _load_group(self, group: GroupLine, *, is_opened: bool = False) -> None:
+        """Read the texts of a group, then show them on the screen that is open, or on a new one."""
+        position, rows, asked_on = self.position, self.position.rows, self.screen
+        if rows is None:
+            return
+
+        def show(texts: GroupRows) -> None:
+            if self.screen is not asked_on:
+                return
+            position.open_group(group, texts)
+            if is_opened:
+                self.push_screen(CompletionsScreen())
+            else:
+                self.say("")
+                self.sync()
+
+        # The same thread as that of steps: what is asked for last is shown.
+        self.read("step", lambda: position.reader.group(rows.key, group), show)

@@ -1,15 +1,16 @@
 """What the `c` key colours a completion by: values per token, their scale, and the styles of its steps."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from r1.browse.document import Span
-from r1.browse.lines import CompletionLine, GroupLine, StepKey
-from r1.browse.reader import RunReader
+from r1.browse.lines import GroupLine
 from r1.browse.tokens import TokenSpan, load_tokenizer, token_spans
 from r1.errors import UserError
+from r1.trace_schema import TraceRow
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -62,13 +63,13 @@ class Scale:
 class Painter:
     """Colours the completions of one run; keeps its tokenizer, and why there is none."""
 
-    def __init__(self, reader: RunReader) -> None:
-        self._reader = reader
+    def __init__(self, run: Path) -> None:
+        self._run = run
         self._tokenizer: Any = None
         self._failure: UserError | None = None
 
     def paint(
-        self, colouring: Colouring, key: StepKey, group: GroupLine, line: CompletionLine, completion: str
+        self, colouring: Colouring, group: GroupLine, row: TraceRow
     ) -> tuple[list[Span], Scale]:
         """Return the coloured stretches of a completion and their scale; `UserError` says why that is not possible.
 
@@ -76,13 +77,10 @@ class Painter:
         """
         if colouring == "advantage":
             scale = advantage_scale([one.advantage for one in group.completions])
-            style = scale.style(line.advantage or 0.0)
-            return ([Span(0, len(completion), style)] if style else []), scale
-        columns = self._reader.tokens(key, group.key).get(line.key[1])
-        if columns is None:
-            raise UserError(f"{key} was written anew and has no such completion any more; r reads it again")
-        values, scale = token_values(colouring, columns)
-        spans = token_spans(self._load_tokenizer(), columns["token_ids"], completion)
+            style = scale.style(row.advantage or 0.0)
+            return ([Span(0, len(row.completion), style)] if style else []), scale
+        values, scale = token_values(colouring, row)
+        spans = token_spans(self._load_tokenizer(), row.token_ids, row.completion)
         return coloured_spans(spans, values, scale), scale
 
     def _load_tokenizer(self) -> Any:
@@ -90,7 +88,7 @@ class Painter:
             raise self._failure
         if self._tokenizer is None:
             try:
-                self._tokenizer = load_tokenizer(self._reader.run)
+                self._tokenizer = load_tokenizer(self._run)
             except UserError as error:
                 self._failure = error
                 raise
@@ -101,26 +99,21 @@ def advantage_scale(advantages: Sequence[float | None]) -> Scale:
     """One scale for all completions of a group; raises `UserError` when none has an advantage."""
     known = [abs(value) for value in advantages if value is not None]
     if not known:
-        raise UserError("held-out completions have no advantage: nothing is learnt from them")
+        raise UserError("held out, nothing is learnt from it")
     return Scale(title="advantage, of every token", plain=0.0, notable=max(known), unit="(of this group)", is_signed=True)
 
 
-def token_values(colouring: Colouring, columns: Mapping[str, Any]) -> tuple[list[float], Scale]:
-    """Return a value for each token and their scale; raises `UserError` when the columns they are made of are not stored.
-
-    columns: rollout_logprobs, old_logprobs and entropies, [L] each or empty.
-    """
-    rollout, old = columns.get("rollout_logprobs") or (), columns.get("old_logprobs") or ()
+def token_values(colouring: Colouring, row: TraceRow) -> tuple[list[float], Scale]:
+    """Return a value for each token and their scale; raises `UserError` when the columns they are made of are not stored."""
     if colouring == "entropy":
-        values = [float(value) for value in columns.get("entropies") or ()]
-        _check_stored(values, "entropies")
-        return values, _scale_to_largest("entropy of the policy", values)
+        _check_stored(row, "entropies")
+        return list(row.entropies), _scale_to_largest("entropy of the policy", row.entropies)
+    _check_stored(row, "rollout_logprobs")
     if colouring == "probability":
-        _check_stored(rollout, "rollout log-probabilities")
-        return [math.exp(value) for value in rollout], Scale(title="sampled with probability", plain=1.0, notable=0.0, unit="")
-    _check_stored(rollout, "rollout log-probabilities")
-    _check_stored(old, "old log-probabilities")
-    values = [abs(first - second) for first, second in zip(old, rollout, strict=True)]
+        scale = Scale(title="sampled with probability", plain=1.0, notable=0.0, unit="")
+        return [math.exp(value) for value in row.rollout_logprobs], scale
+    _check_stored(row, "old_logprobs")
+    values = [abs(old - rollout) for old, rollout in zip(row.old_logprobs, row.rollout_logprobs, strict=True)]
     return values, _scale_to_largest("|old - rollout| log-probability", values)
 
 
@@ -145,6 +138,9 @@ def _scale_to_largest(title: str, values: Sequence[float]) -> Scale:
     return Scale(title=title, plain=0.0, notable=largest, unit="nats", spec=".2f" if largest >= 0.05 or not largest else ".1e")
 
 
-def _check_stored(values: Sequence[float], name: str) -> None:
-    if not values:
-        raise UserError(f"no {name} are stored for this completion: held out, not learnt from, or by a run that keeps text only")
+def _check_stored(row: TraceRow, column: str) -> None:
+    if not getattr(row, column):
+        # The last two columns are the learner's, which sees no held-out completion, and no group that left the loss.
+        unseen = "it is held out" if row.split == "heldout" else "its group was not learnt from"
+        is_unseen = column != "rollout_logprobs" and (row.split == "heldout" or not row.is_learnt)
+        raise UserError(f"no {column} stored: {unseen if is_unseen else 'an older run, or one that keeps text alone'}")

@@ -16,8 +16,10 @@ from r1.browse.listing import Listing
 from r1.browse.lists import StepScreen
 from r1.browse.screen import Keys
 from r1.browse.text_pane import TextPane
+from r1.trace_schema import COLUMNS, TOKEN_COLUMNS, TraceRow
 
-_BETWEEN_TEXTS = (("] [", "sample"), ("} {", "group"), ("t T", "step"), ("c", "colour"))
+_TEXTS = ("question", "prompt_text", "prefill", "completion")
+"""Columns that are shown apart from the others."""
 
 
 class TextScreen(StepScreen):
@@ -40,23 +42,29 @@ class TextScreen(StepScreen):
         sample = "" if position.completions.current is None else f" › sample {position.completions.current.key[1]}"
         return f"{super().where()}{group}{sample}"
 
-    def document(self, fields: dict[str, Any], spans: list[Span]) -> Document:
-        """Everything that is shown of a completion; fields: all its columns but those per token."""
+    def document(self, row: TraceRow, spans: list[Span]) -> Document:
+        """Everything that is shown of a completion; spans: the colours of its tokens."""
         raise NotImplementedError
 
     def sync(self) -> None:
         """Show the completion under the cursor from its beginning, or from the first match; the same one stays in its place."""
         super().sync()
+        self.show_text()
+
+    def show_text(self) -> None:
+        """Show the completion under the cursor."""
+        self.update_header()
         position, pane = self.browser.position, self.query_one(TextPane)
-        fields = position.fields()
-        if fields is None:
-            pane.show(Document("" if position.completions.current is None else "reading …"))
+        row = position.row
+        if row is None:
+            is_lost = position.completions.current is not None
+            pane.show(Document("its file was written anew without it; r reads the step again" if is_lost else ""))
             self.show_legend(Text())
             return
         shown = (position.rows, position.completions.current, self.browser.search.pattern)
         is_same, self._shown = shown == self._shown, shown
-        spans, legend = self.browser.colours_of(fields)
-        pane.show(self.document(fields, spans), keep_place=is_same)
+        spans, legend = self.browser.colours()
+        pane.show(self.document(row, spans), keep_place=is_same)
         self.show_legend(legend)
         if pane.document.found and not is_same:
             pane.scroll_to_character(pane.document.found[0].start)
@@ -65,7 +73,7 @@ class TextScreen(StepScreen):
         """Write the scale of the colours; without any, its line is given to the text."""
         line = self.query_one("#legend", Static)
         line.display = bool(legend)
-        line.update(legend)
+        line.update(legend, layout=False)
 
     def action_sample(self, by: int) -> None:
         """Go to a sibling, in the order of the list."""
@@ -83,9 +91,8 @@ class CompletionsScreen(TextScreen):
     """The completions of a group, and the text of the one under the cursor."""
 
     KEYS: ClassVar[Keys] = (
-        *(("Enter", "open"), ("q", "back"), ("/", "search"), ("f", "filter"), ("s", "sort")),
-        *_BETWEEN_TEXTS,
-        *(("J K", "scroll text"), ("h", "held-out")),
+        *(("Enter", "open"), ("q", "back"), ("c", "colour"), ("} {", "group"), ("t T", "step"), ("/", "search"), ("f", "filter")),
+        *(("s", "sort"), ("J K", "scroll text"), ("n", "next"), ("S", "reverse"), ("h", "held-out"), ("r", "reload")),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("J", "scroll_text(1)", show=False),
@@ -109,15 +116,15 @@ class CompletionsScreen(TextScreen):
     def state(self) -> str:
         """As everywhere, with the beginning of the question."""
         group = self.browser.position.group
-        return f"{self.listing_state(self.listing)}  ·  {group.question[:300] if group else ''}"
+        return f"completions  ·  {self.listing_state(self.listing)}  ·  {group.question[:300] if group else ''}"
 
-    def document(self, fields: dict[str, Any], spans: list[Span]) -> Document:
+    def document(self, row: TraceRow, spans: list[Span]) -> Document:
         """What it is checked against, and the completion."""
         document, pattern = Document(), self.browser.search.pattern
-        document.add(f"reference {fields['reference']}\n", "dim")
-        if fields["error"] is not None:
-            document.add(f"error {fields['error']}\n", "red")
-        document.add_answer(fields["prefill"], fields["completion"], spans, pattern)
+        document.add(f"reference {_described(row.reference)}\n", "dim")
+        if row.error is not None:
+            document.add(f"error {row.error}\n", "red")
+        document.add_answer(row.prefill, row.completion, spans, pattern)
         return document
 
     def sync(self) -> None:
@@ -132,7 +139,7 @@ class CompletionsScreen(TextScreen):
 
     def on_item_table_moved(self) -> None:
         """Show the text of the completion under the cursor."""
-        self.sync()
+        self.show_text()
 
     def on_item_table_opened(self) -> None:
         """Show it with everything that is stored of it."""
@@ -155,7 +162,10 @@ class CompletionsScreen(TextScreen):
 class CompletionScreen(TextScreen):
     """One completion with everything that is stored of it."""
 
-    KEYS: ClassVar[Keys] = (("q", "back"), *_BETWEEN_TEXTS, ("/", "search"), ("n", "next"), ("g G", "ends"), ("h", "held-out"))
+    KEYS: ClassVar[Keys] = (
+        *(("q", "back"), ("c", "colour"), ("] [", "sample"), ("} {", "group"), ("t T", "step"), ("/", "search"), ("n", "next")),
+        *(("g G", "ends"), ("h", "held-out"), ("r", "reload")),
+    )
 
     def body(self) -> ComposeResult:
         """The text, and the scale of its colours."""
@@ -170,22 +180,20 @@ class CompletionScreen(TextScreen):
         parts = [f"{name} {_number(value)}" for name, value in {"reward": line.reward, **line.parts}.items()]
         return "  ·  ".join([*parts, f"advantage {_number(line.advantage)}", f"{line.tokens} tokens", line.finish_reason])
 
-    def document(self, fields: dict[str, Any], spans: list[Span]) -> Document:
+    def document(self, row: TraceRow, spans: list[Span]) -> Document:
         """The question and the completion, then all other columns by name; the prompt comes last, as it may be long."""
         document, pattern = Document(), self.browser.search.pattern
         document.add("question\n", "bold")
-        document.add(fields["question"], pattern=pattern)
+        document.add(row.question, pattern=pattern)
         document.add("\n\ncompletion\n", "bold")
-        document.add_answer(fields["prefill"], fields["completion"], spans, pattern)
+        document.add_answer(row.prefill, row.completion, spans, pattern)
         document.add("\n\nmetadata\n", "bold")
-        texts = ("question", "prompt_text", "prefill", "completion")
-        width = max(len(name) for name in fields)
-        for name, value in fields.items():
-            if name not in texts:
-                document.add(f"{name:{width}}  ", "dim")
-                document.add(f"{_described(value)}\n", "red" if name == "error" and value else "")
+        for name in COLUMNS:
+            if name not in _TEXTS and name not in TOKEN_COLUMNS:
+                document.add(f"{name:{max(map(len, COLUMNS))}}  ", "dim")
+                document.add(f"{_described(getattr(row, name))}\n", "red" if name == "error" and row.error else "")
         document.add("\nprompt\n", "bold")
-        document.add(fields["prompt_text"].removesuffix(fields["prefill"]), "dim")
+        document.add(row.prompt_text.removesuffix(row.prefill), "dim")
         return document
 
     def focus_body(self) -> None:
@@ -217,11 +225,9 @@ def _number(value: float | None) -> str:
 
 
 def _described(value: Any) -> str:
-    """A column's value: maps as name value, numbers not rounded too far, texts as they are."""
-    if value is None:
+    """A column's value in one line: no number rounded far, texts as they are, everything else as JSON."""
+    if value is None or value == ():
         return "-"
-    if isinstance(value, list):
-        return "  ".join(" ".join(_described(part) for part in pair) if isinstance(pair, tuple) else str(pair) for pair in value)
     if isinstance(value, float):
         return f"{value:.6g}"
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=dict)

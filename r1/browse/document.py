@@ -1,6 +1,5 @@
 """The text of a screen with its styles: a model's raw text made printable, with every mark moved to where it is shown."""
 
-import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from itertools import accumulate
 
 from rich.cells import get_character_cell_size
 
+from r1.browse.matching import found_at
 from r1.cli.printing import printable
 from r1.prompts import split_completion
 
@@ -32,14 +32,14 @@ class Document:
     layers: tuple[list[Span], ...] = field(default_factory=lambda: ([], [], []))
     """Sections and parts of the answer; colours of tokens; what the search found."""
 
-    def add(self, raw: str, style: str = "", spans: Sequence[Span] = (), pattern: re.Pattern[str] | None = None) -> None:
+    def add(self, raw: str, style: str = "", spans: Sequence[Span] = (), pattern: str | None = None) -> None:
         """Append raw text.
 
         style: of all of it that no span covers; spans: the colours of its tokens, by raw positions; pattern: what to mark.
         """
         self._append(raw, [Span(0, len(raw), style)] if style and raw else [], spans, pattern)
 
-    def add_answer(self, prefill: str, completion: str, spans: Sequence[Span], pattern: re.Pattern[str] | None) -> None:
+    def add_answer(self, prefill: str, completion: str, spans: Sequence[Span], pattern: str | None) -> None:
         """Append a completion after its prefill; spans: the colours of its tokens, by positions in the completion."""
         moved = [Span(span.start + len(prefill), span.end + len(prefill), span.style) for span in spans]
         self._append(prefill + completion, answer_parts(prefill, completion), moved, pattern)
@@ -50,10 +50,10 @@ class Document:
         return self.layers[2]
 
     def _append(
-        self, raw: str, parts: Sequence[Span], spans: Sequence[Span], pattern: re.Pattern[str] | None
+        self, raw: str, parts: Sequence[Span], spans: Sequence[Span], pattern: str | None
     ) -> None:
         text, offsets = shown_text(raw)
-        found = [Span(*match.span(), "bold #000000 on #ffff00") for match in pattern.finditer(raw)] if pattern else []
+        found = [Span(*match, "bold #000000 on #ffff00") for match in found_at(raw, pattern)] if pattern else []
         base = len(self.text)
         for layer, added in zip(self.layers, (parts, spans, found), strict=True):
             for span in added:

@@ -30,6 +30,7 @@ class Follower:
         self._recorded_at: object = None
         self._failed: set[StepKey] = set()
         self._warning = ""
+        self._is_warm = False
 
     def poll(self) -> None:
         """Look for what is new, unless a look is under way."""
@@ -66,7 +67,7 @@ class Follower:
 
     def _poll_steps(self) -> None:
         position = self._browser.position
-        reader, opened = position.reader, position.rows.key if position.rows else None
+        reader, opened = position.reader, position.rows
 
         def look() -> tuple[list[StepKey], dict[StepKey, StepLine], str]:
             try:
@@ -89,6 +90,9 @@ class Follower:
             if warning and warning != self._warning:
                 self._browser.fail(warning)
             self._warning = warning
+            if not self._is_warm:
+                self._is_warm = True
+                self._browser.read("warm up", reader.warm_up, lambda _: None)
             self._fill([key for key in keys if key not in position.known and key not in self._failed])
 
         self._browser.read("poll", look, show)

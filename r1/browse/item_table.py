@@ -15,6 +15,7 @@ from textual.strip import Strip
 
 from r1.browse.document import shown_text
 from r1.browse.listing import Column, Item, Listing
+from r1.browse.style import BASE_STYLE
 
 MAX_MEASURED = 1000
 """Rows that decide how wide the columns are, spread over the list."""
@@ -23,6 +24,7 @@ MAX_CELL = 400
 MIN_WIDE_WIDTH = 16
 """The wide column is never narrower; the table scrolls sideways instead."""
 
+_BASE = Style.parse(BASE_STYLE)
 _HEADING = Style.parse("bold #d0d0d0 on #303030")
 _CURSOR = Style.parse("#ffffff on #005f87")
 _RESTING_CURSOR = Style.parse("on #303030")
@@ -109,7 +111,7 @@ class ItemTable(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Draw one line of the view: the heading stays at the top."""
-        width, left, base = self.size.width, self.scroll_offset.x, self.rich_style
+        width, left, base = self.size.width, self.scroll_offset.x, _BASE
         row = y - 1 + self.scroll_offset.y
         if y == 0:
             return self._heading().crop_extend(left, left + width, _HEADING)

@@ -27,6 +27,10 @@ class StepKey:
         return f"step {self.step} {'held-out' if self.is_heldout else 'training'}"
 
 
+CompletionKey = tuple[int, int]
+"""(group_id, sample_id)."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunLine:
     """A run folder in one line."""
@@ -65,8 +69,7 @@ class StepLine:
 class CompletionLine:
     """A completion in one line."""
 
-    key: tuple[int, int]
-    """(group_id, sample_id)."""
+    key: CompletionKey
     reward: float | None
     parts: Mapping[str, float | None]
     """Name of a reward function -> its unweighted value."""
@@ -148,25 +151,25 @@ def step_columns(lines: Sequence[StepLine]) -> list[Column[StepLine]]:
     """The columns of the list of steps, with one for each reward function that any of them knows."""
     return [
         Column(title="step", value=lambda line: line.key.step),
-        Column(title="split", value=lambda line: line.key.split, style=lambda line: "magenta" if line.key.is_heldout else ""),
+        Column(title="split", value=lambda line: line.key.split, style=lambda line: "#d787ff" if line.key.is_heldout else ""),
         Column(title="completions", value=lambda line: line.num_completions),
-        Column(title="reward", value=lambda line: line.reward, spec=".2f", style=lambda _: "green"),
+        Column(title="reward", value=lambda line: line.reward, spec=".2f", style=lambda _: "#87d787"),
         *_part_columns(lines),
         Column(title="tokens", value=lambda line: line.tokens, spec=".1f"),
         Column(title="truncated", value=lambda line: line.num_truncated, spec=".2f"),
-        Column(title="errors", value=lambda line: line.num_errors, style=lambda line: "red" if line.num_errors else ""),
+        Column(title="errors", value=lambda line: line.num_errors, style=lambda line: "#ff8787" if line.num_errors else ""),
     ]
 
 
 def group_columns(lines: Sequence[GroupLine]) -> list[Column[GroupLine]]:
     """The columns of the groups of a step; "learnt" only where some group is not."""
-    learnt = Column[GroupLine](title="learnt", value=lambda line: "yes" if line.is_learnt else "no")
-    errors = Column[GroupLine](title="errors", value=lambda line: line.num_errors, style=lambda _: "red")
+    learnt: Column[GroupLine] = Column(title="learnt", value=lambda line: "yes" if line.is_learnt else "no")
+    errors: Column[GroupLine] = Column(title="errors", value=lambda line: line.num_errors, style=lambda _: "#ff8787")
     return [
         Column(title="group", value=lambda line: line.key),
         Column(title="task", value=lambda line: line.task),
         Column(title="problem", value=lambda line: line.problem_id),
-        Column(title="reward", value=lambda line: line.reward, spec=".2f", style=lambda _: "green"),
+        Column(title="reward", value=lambda line: line.reward, spec=".2f", style=lambda _: "#87d787"),
         Column(title="spread", value=lambda line: line.spread, spec=".2f", style=lambda line: "" if line.spread else "dim"),
         Column(title="best", value=lambda line: line.best, spec=".2f"),
         Column(title="tokens", value=lambda line: line.tokens, spec=".1f"),
@@ -179,10 +182,10 @@ def group_columns(lines: Sequence[GroupLine]) -> list[Column[GroupLine]]:
 
 def completion_columns(lines: Sequence[CompletionLine]) -> list[Column[CompletionLine]]:
     """The columns of the completions of a group, with one for each reward function."""
-    error = Column[CompletionLine](title="error", value=lambda line: line.error, style=lambda _: "red")
+    error: Column[CompletionLine] = Column(title="error", value=lambda line: line.error, style=lambda _: "#ff8787")
     return [
         Column(title="sample", value=lambda line: line.key[1]),
-        Column(title="reward", value=lambda line: line.reward, spec=".2f", style=lambda _: "green"),
+        Column(title="reward", value=lambda line: line.reward, spec=".2f", style=lambda _: "#87d787"),
         *_part_columns(lines),
         Column(title="advantage", value=lambda line: line.advantage, spec="+.2f"),
         Column(title="tokens", value=lambda line: line.tokens),
@@ -199,7 +202,7 @@ def _part_columns(lines: "Sequence[StepLine] | Sequence[CompletionLine]") -> lis
 
 
 def _truncated_style(line: "GroupLine | CompletionLine") -> str:
-    return "yellow" if line.num_truncated else ""
+    return "#d7d787" if line.num_truncated else ""
 
 
 def _duration(seconds: float) -> str:

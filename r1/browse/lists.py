@@ -7,6 +7,7 @@ from textual.binding import Binding, BindingType
 from r1.browse.item_table import ItemTable
 from r1.browse.lines import GroupLine, RunLine, StepLine
 from r1.browse.listing import Listing
+from r1.browse.matching import found_at
 from r1.browse.screen import BrowseScreen, Keys
 
 _LIST_KEYS = (("/", "search"), ("n", "next"), ("f", "filter"), ("s", "sort"), ("S", "reverse"))
@@ -33,8 +34,8 @@ class RunsScreen(BrowseScreen):
 
     def search(self) -> None:
         """Look through the names."""
-        pattern = self.browser.search.pattern
-        self.listing.matches = {line.key for line in self.listing.items if pattern and pattern.search(line.key.name)}
+        pattern, items = self.browser.search.pattern, self.listing.items
+        self.listing.matches = {line.key for line in items if found_at(line.key.name, pattern)} if pattern else None
         self.listing.move_to_match(1, from_here=True)
 
     def action_reload(self) -> None:

@@ -1,9 +1,9 @@
 """Where one is in a run: its lists, what is open of each, and what moves between them. Knows nothing of the terminal."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from r1.browse.lines import (
+    CompletionKey,
     CompletionLine,
     GroupLine,
     StepKey,
@@ -13,7 +13,8 @@ from r1.browse.lines import (
     step_columns,
 )
 from r1.browse.listing import Listing
-from r1.browse.reader import CompletionKey, RunReader, StepRows, StepTexts
+from r1.browse.reader import GroupRows, RunReader, StepRows
+from r1.trace_schema import TraceRow
 
 SPLITS = ("both", "training", "held-out")
 """Which steps are listed, in the order of the key."""
@@ -35,10 +36,10 @@ class Position:
         """Their numbers, as far as they have been read."""
         self.rows: StepRows | None = None
         """The step that is open, or was last."""
-        self.texts: StepTexts | None = None
-        """Its texts, once they have been read."""
         self.group: GroupLine | None = None
         """The group that is open."""
+        self.texts: GroupRows = {}
+        """Its completions."""
 
     def show_steps(self, keys: list[StepKey], known: Mapping[StepKey, StepLine]) -> None:
         """List the steps; at first, the cursor stands on the last one."""
@@ -56,27 +57,33 @@ class Position:
         self.splits = SPLITS[(SPLITS.index(self.splits) + 1) % len(SPLITS)]
         self.show_steps(self.keys, {})
 
+    def nearest_group(self, rows: StepRows) -> GroupLine | None:
+        """Where to go on in another step: the same problem, else the same group, else the last; None in an empty step."""
+        before = self.group or self.groups.current
+        if before is None or not rows.groups:
+            return next(iter(rows.groups), None)
+        same_problem = [line for line in rows.groups if _problem(line) == _problem(before)]
+        same_group = [line for line in rows.groups if line.key == before.key]
+        return [*same_problem, *same_group, rows.groups[-1]][0]
+
     def show_step(self, rows: StepRows) -> str:
-        """Open a step at the problem that was open, else at the same group; return a warning when it is another problem."""
-        before, sample = self.group or self.groups.current, self.completions.current
+        """Open a step, the cursor on the nearest group; return a warning when that is another problem."""
+        before, nearest = self.group or self.groups.current, self.nearest_group(rows)
         if self.rows is not rows:
-            self.rows, self.texts = rows, None
+            self.rows = rows
             self.mark_found(None)
         self.groups.replace(rows.groups, group_columns(rows.groups))
         self.steps.move_to_key(rows.key)
-        if before is None or not rows.groups:
-            return ""
-        same_problem = [line for line in rows.groups if (line.task, line.problem_id) == (before.task, before.problem_id)]
-        same_group = [line for line in rows.groups if line.key == before.key]
-        nearest = [*same_problem, *same_group, rows.groups[-1]][0]
+        if nearest is None:
+            return f"{rows.key} has no completions"
         self.groups.move_to_key(nearest.key)
-        if self.group is not None:
-            self.open_group(nearest, sample.key[1] if sample else 0)
-        return "" if same_problem else f"{rows.key} has no completion of {before.problem_id}: this is another problem"
+        if before is None or _problem(before) == _problem(nearest):
+            return ""
+        return f"{rows.key} has no completion of {before.problem_id}: this is another problem"
 
-    def open_group(self, group: GroupLine, sample_id: int = 0) -> None:
+    def open_group(self, group: GroupLine, texts: GroupRows, sample_id: int = 0) -> None:
         """Open a group at a sample."""
-        self.group = group
+        self.group, self.texts = group, texts
         self.completions.replace(group.completions, completion_columns(group.completions))
         if not self.completions.move_to_key((group.key, sample_id)):
             self.completions.move_to(0)
@@ -102,7 +109,12 @@ class Position:
         others = [key for key in self.keys if key.is_heldout != here.is_heldout]
         return max((key for key in others if key.step <= here.step), default=min(others, default=None))
 
-    def fields(self) -> dict[str, Any] | None:
-        """Everything about the completion under the cursor but its tokens; None while its text is being read."""
+    @property
+    def row(self) -> TraceRow | None:
+        """The completion under the cursor; None when none is shown, or the file has lost it."""
         line = self.completions.current
-        return self.texts.fields(line.key) if line is not None and self.texts is not None else None
+        return None if line is None else self.texts.get(line.key)
+
+
+def _problem(line: GroupLine) -> tuple[str, str]:
+    return line.task, line.problem_id

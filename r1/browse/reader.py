@@ -1,28 +1,27 @@
 """Reads a run for the screens. Everything but `step_keys` may take long and belongs into a thread.
 
-A run that still writes may add files, and one that goes back to a checkpoint removes some: an `OSError` or a `UserError` of
-any of these methods means that the file is not there (any more), or not readable.
+A run that still writes adds files, and one that goes back to a checkpoint removes some: an `OSError` or a `UserError` of any of
+these methods means that the file is not there (any more), or not readable.
 """
 
-import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1.browse.lines import CompletionLine, GroupLine, StepKey, StepLine, group_line
+from r1.browse.lines import CompletionKey, CompletionLine, GroupLine, StepKey, StepLine, group_line
+from r1.browse.matching import found_in
 from r1.errors import UserError
-from r1.traces import list_trace_files, read_table, summarize
+from r1.trace_schema import TraceRow
+from r1.traces import list_trace_files, read_rows, read_table, trace_path
 
 _LINE_COLUMNS = (
     *("group_id", "sample_id", "task", "problem_id", "question", "reward", "breakdown", "advantage", "num_tokens"),
     *("finish_reason", "error", "is_learnt"),
 )
-_TOKEN_COLUMNS = ("token_ids", "rollout_logprobs", "old_logprobs", "entropies")
 
-CompletionKey = tuple[int, int]
-"""(group_id, sample_id)."""
+GroupRows = dict[CompletionKey, TraceRow]
+"""The completions of a group with their texts and tokens."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,43 +31,16 @@ class StepRows:
     key: StepKey
     groups: list[GroupLine]
     """By rising group_id."""
-
-
-class StepTexts:
-    """The texts and metadata of a step's completions, kept as Arrow columns: a Python string is made when it is looked at."""
-
-    def __init__(self, table: Any) -> None:
-        self._table = table
-        ids = zip(table["group_id"].to_pylist(), table["sample_id"].to_pylist(), strict=True)
-        self._rows: dict[CompletionKey, int] = {key: row for row, key in enumerate(ids)}
-
-    def fields(self, key: CompletionKey) -> dict[str, Any] | None:
-        """Return all columns but those per token; None when the step has no such completion."""
-        row = self._rows.get(key)
-        if row is None:
-            return None
-        fields: dict[str, Any] = self._table.slice(row, 1).to_pylist()[0]
-        return fields
-
-    def search(self, pattern: re.Pattern[str]) -> Iterator[tuple[CompletionKey, bool]]:
-        """Yield for each completion whether its question or its own text holds the pattern."""
-        questions: dict[str, bool] = {}
-        columns = self._table["question"], self._table["completion"]
-        for key, question, completion in zip(self._rows, *columns, strict=True):
-            text = question.as_py()
-            if text not in questions:
-                questions[text] = pattern.search(text) is not None
-            yield key, questions[text] or pattern.search(completion.as_py()) is not None
+    signature: object
+    """Of the file that was read."""
 
 
 class RunReader:
-    """Reads one run folder. The last step that was read stays in memory until its file changes."""
+    """Reads one run folder. The step that was read last stays in memory until its file changes."""
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        self._rows: tuple[object, StepRows] | None = None
-        self._texts: tuple[object, StepTexts] | None = None
-        self._tokens: tuple[object, dict[int, dict[str, Any]]] | None = None
+        self._rows: StepRows | None = None
 
     def step_keys(self) -> list[StepKey]:
         """The trace files in the order of time, from their names alone."""
@@ -87,6 +59,8 @@ class RunReader:
 
     def summarized_line(self, key: StepKey) -> StepLine:
         """The same from the trace file, for steps that are not on record."""
+        from r1.trace_stats import summarize
+
         summary = summarize(self.run, key.step, key.split)
         return StepLine(
             key=key,
@@ -98,54 +72,54 @@ class RunReader:
             num_errors=summary.num_errors,
         )
 
-    def rows(self, key: StepKey) -> StepRows:
-        """The groups and completions of a step."""
-        signature = self.signature(key)
-        if self._rows is None or self._rows[0] != signature:
-            self._rows = signature, _step_rows(key, read_table(self.run, key.step, key.split, _LINE_COLUMNS))
-        return self._rows[1]
+    def step(self, key: StepKey) -> StepRows:
+        """The groups of a step, and the numbers of its completions."""
+        signature = self._signature(key)
+        if self._rows is None or self._rows.signature != signature:
+            table = read_table(self.run, key.step, key.split, _LINE_COLUMNS)
+            self._rows = StepRows(key=key, groups=_group_lines(table), signature=signature)
+        return self._rows
 
-    def texts(self, key: StepKey) -> StepTexts:
-        """The texts of a step: for 16,384 completions of 4 kB some 70 MB, read in less than a second."""
-        signature = self.signature(key)
-        if self._texts is None or self._texts[0] != signature:
-            self._texts = signature, StepTexts(read_table(self.run, key.step, key.split, _text_columns()))
-        return self._texts[1]
+    def group(self, key: StepKey, group: GroupLine) -> GroupRows:
+        """The texts and tokens of a group; a completion that the file has lost meanwhile is left out."""
+        wanted = {line.key for line in group.completions}
+        return {(row.group_id, row.sample_id): row for row in read_rows(self.run, key.step, wanted, key.split)}
 
-    def tokens(self, key: StepKey, group_id: int) -> dict[int, dict[str, Any]]:
-        """The columns per token of one group: sample_id -> column -> its values, as lists."""
+    def search(self, key: StepKey, pattern: str) -> set[CompletionKey]:
+        """The completions of a step that hold the pattern, themselves or in their question."""
         import pyarrow.compute as pc
 
-        signature = (self.signature(key), group_id)
-        if self._tokens is None or self._tokens[0] != signature:
-            table = read_table(self.run, key.step, key.split, ("group_id", "sample_id", *_TOKEN_COLUMNS))
-            group = table.filter(pc.equal(table["group_id"], group_id))
-            self._tokens = signature, {row["sample_id"]: row for row in group.to_pylist()}
-        return self._tokens[1]
-
-    def search(self, key: StepKey, pattern: re.Pattern[str], is_stopped: Callable[[], bool]) -> bool:
-        """Whether any completion of a step, or its question, holds the pattern; False as well when it was stopped."""
         table = read_table(self.run, key.step, key.split, ("group_id", "sample_id", "question", "completion"))
-        return any(found for _, found in StepTexts(table).search(pattern) if not is_stopped())
+        found = pc.or_(found_in(table["question"], pattern), found_in(table["completion"], pattern))
+        ids = table.select(["group_id", "sample_id"]).filter(found)
+        return set(zip(*(column.to_pylist() for column in ids.columns), strict=True))
 
-    def warning_about(self, key: StepKey) -> str:
+    def warm_up(self) -> None:
+        """Import now what the first open and the first search would wait for: 0.3 s, or a second on a busy machine."""
+        import pyarrow as pa
+        import pyarrow.compute
+        import pyarrow.parquet
+
+        pa.array([0])  # made of a Python list, this asks pandas, and so imports it
+
+    def warning_about(self, rows: StepRows) -> str:
         """What to say when the file of a step that was read is gone or new; "" when it is neither."""
         try:
-            is_same = self._rows is None or self._rows[1].key != key or self._rows[0] == self.signature(key)
-        except (UserError, FileNotFoundError):
-            return f"{key} is gone from the disk, the run went back to an earlier step; what is shown was read before"
-        return "" if is_same else f"{key} was written anew; r reads it again"
+            is_same = rows.signature == self._signature(rows.key)
+        except UserError:
+            return f"{rows.key} is gone from the disk, the run went back to an earlier step; what is shown was read before"
+        return "" if is_same else f"{rows.key} was written anew; r reads it again"
 
     def forget(self) -> None:
-        """Read everything from the disk again."""
-        self._rows = self._texts = self._tokens = None
+        """Read the step from the disk again."""
+        self._rows = None
 
-    def signature(self, key: StepKey) -> tuple[object, ...]:
-        """Another one when the file was written anew; raises `UserError` or `OSError` when it is not there."""
-        files = list_trace_files(self.run, key.split)
-        if key.step not in files:
-            raise UserError(f"{key} is gone: the run went back to an earlier step; r reads the list again")
-        stat = files[key.step].stat()
+    def _signature(self, key: StepKey) -> tuple[object, ...]:
+        """Another one when the file was written anew."""
+        try:
+            stat = trace_path(self.run, key.step, key.split).stat()
+        except FileNotFoundError as error:
+            raise UserError(f"{key} is gone from the disk: the run went back to an earlier step") from error
         return key, stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
@@ -167,15 +141,7 @@ def _recorded_line(event: dict[str, Any]) -> StepLine:
     )
 
 
-def _text_columns() -> list[str]:
-    from dataclasses import fields
-
-    from r1.traces import TraceRow
-
-    return [field.name for field in fields(TraceRow) if field.name not in _TOKEN_COLUMNS]
-
-
-def _step_rows(key: StepKey, table: Any) -> StepRows:
+def _group_lines(table: Any) -> list[GroupLine]:
     groups: defaultdict[int, list[CompletionLine]] = defaultdict(list)
     problems: dict[int, tuple[str, str, str, bool]] = {}
     for row in zip(*(table[name].to_pylist() for name in _LINE_COLUMNS), strict=True):
@@ -185,15 +151,14 @@ def _step_rows(key: StepKey, table: Any) -> StepRows:
             CompletionLine(
                 key=(group_id, sample_id),
                 reward=reward,
-                parts=dict(breakdown),
+                parts={part["name"]: part["value"] for part in breakdown},
                 advantage=advantage,
                 tokens=tokens,
                 finish_reason=finish,
                 error=error,
             )
         )
-    lines = [
+    return [
         group_line(group_id, *problems[group_id], sorted(groups[group_id], key=lambda line: line.key))
         for group_id in sorted(groups)
     ]
-    return StepRows(key=key, groups=lines)

@@ -1,6 +1,5 @@
 """What all screens share: header, status line and keys; the prompt of `/` and `f`; sorting and going to matches."""
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +16,7 @@ from r1.browse.filters import parse_filter
 from r1.browse.item_table import ItemTable
 from r1.browse.listing import Listing
 from r1.errors import UserError
+from r1.trace_search import check_pattern
 
 if TYPE_CHECKING:
     from r1.browse.app import Browser
@@ -109,20 +109,20 @@ class BrowseScreen(Screen[None]):
 
     def on_resize(self) -> None:
         """The header and the keys are cut at the new width."""
+        self.query_one("#keys", Static).update(_key_line(self.KEYS, self.app.size.width))
         self.update_header()
 
     def update_header(self) -> None:
-        """Write both header lines and the keys."""
+        """Write both header lines."""
         # Of a place that is too long, its end says most.
         where = shown_text(self.where())[0]
         excess = cell_len(where) - (self.app.size.width - 2)
-        self.query_one("#where", Static).update(Text(f"…{where[excess + 1 :]}" if excess > 0 else where))
-        self.query_one("#state", Static).update(Text(shown_text(self.state().replace("\n", " "))[0]))
-        self.query_one("#keys", Static).update(_key_line(self.KEYS, self.app.size.width))
+        self.query_one("#where", Static).update(Text(f"…{where[excess + 1 :]}" if excess > 0 else where), layout=False)
+        self.query_one("#state", Static).update(Text(shown_text(self.state().replace("\n", " "))[0]), layout=False)
 
     def say(self, text: str, style: str = "") -> None:
         """Write the status line; it stays until the next key that has something to say."""
-        self.query_one("#status", Static).update(Text(shown_text(text.replace("\n", " "))[0], style=style))
+        self.query_one("#status", Static).update(Text(shown_text(text.replace("\n", " "))[0], style=style), layout=False)
 
     def fail(self, text: str) -> None:
         """Write a failure to the status line."""
@@ -139,7 +139,7 @@ class BrowseScreen(Screen[None]):
         elif listing.is_reversed:
             parts.append("reversed")
         if self.browser.search.pattern is not None and listing.matches is not None:
-            parts.append(f"search /{self.browser.search.pattern.pattern}/ in {len(listing.matches):,}")
+            parts.append(f"search /{self.browser.search.pattern}/ in {len(listing.matches):,}")
         return "  ·  ".join(parts)
 
     def action_prompt(self, purpose: str) -> None:
@@ -148,7 +148,7 @@ class BrowseScreen(Screen[None]):
             return
         self._purpose = purpose
         pattern = self.browser.search.pattern
-        text = self.listing.filter.text if purpose == "filter" and self.listing else pattern.pattern if pattern else ""
+        text = self.listing.filter.text if purpose == "filter" and self.listing else pattern or ""
         hint = "regular expression, (?i) in front ignores case" if purpose == "search" else "e.g. >0.5  =0  <1  errors  truncated"
         prompt = self.query_one("#input", PromptInput)
         prompt.value, prompt.placeholder = text, f"{hint}; empty: all" if purpose == "filter" else hint
@@ -174,10 +174,12 @@ class BrowseScreen(Screen[None]):
             if self._purpose == "filter" and self.listing is not None:
                 self.listing.set_filter(parse_filter(event.value))
             else:
-                pattern = re.compile(event.value) if event.value else None
-        except (UserError, re.error) as error:
+                pattern = event.value or None
+                if pattern:
+                    check_pattern(pattern)
+        except UserError as error:
             self.query_one("#status").display = True
-            self.fail(str(error) if isinstance(error, UserError) else f"no regular expression: {error}")
+            self.fail(str(error))
             return
         self.say("")
         self.close_prompt()
@@ -197,7 +199,7 @@ class BrowseScreen(Screen[None]):
         elif self.listing is not None and self.listing.move_to_match(direction):
             self.sync()
         else:
-            self.say(f"no match for /{self.browser.search.pattern.pattern}/ here")
+            self.say(f"no match for /{self.browser.search.pattern}/ here")
 
     def action_sort(self) -> None:
         """Sort by the next column."""

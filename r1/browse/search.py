@@ -1,14 +1,13 @@
 """The `/` key: looks for a regular expression in questions and completions, in a thread."""
 
-import re
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual.worker import get_current_worker
 
-from r1.browse.lines import StepKey
-from r1.browse.reader import CompletionKey, StepTexts
+from r1.browse.lines import CompletionKey, StepKey
+from r1.browse.listing import Listing
 from r1.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,8 +22,8 @@ class Search:
 
     def __init__(self, browser: "Browser") -> None:
         self._browser = browser
-        self.pattern: re.Pattern[str] | None = None
-        """None: nothing is searched for."""
+        self.pattern: str | None = None
+        """In RE2's syntax; None: nothing is searched for."""
 
     def stop(self) -> None:
         """End a search that is under way."""
@@ -35,35 +34,22 @@ class Search:
     def in_step(self, *, is_new: bool) -> None:
         """Mark the groups and completions of the open step that match; is_new: and go to the first."""
         browser, position, pattern = self._browser, self._browser.position, self.pattern
-        if position.rows is None:
-            return
-        key = position.rows.key
-        if pattern is None:
+        rows = position.rows
+        if rows is None or pattern is None:
             position.mark_found(None)
             return
 
-        def look() -> tuple[StepTexts, set[CompletionKey]]:
-            texts, worker = position.reader.texts(key), get_current_worker()
-            found = set()
-            for completion, is_found in texts.search(pattern):
-                if worker.is_cancelled:
-                    break
-                if is_found:
-                    found.add(completion)
-            return texts, found
-
-        def show(result: tuple[StepTexts, set[CompletionKey]]) -> None:
-            if position.rows is None or position.rows.key != key:
+        def show(found: set[CompletionKey]) -> None:
+            if position.rows is not rows:
                 return
-            position.texts, found = result
             position.mark_found(found)
             if is_new:
-                groups, completions = position.groups, position.completions
-                (completions if position.group is not None else groups).move_to_match(1, from_here=True)
+                listing: Listing[Any] = position.groups if position.group is None else position.completions
+                listing.move_to_match(1, from_here=True)
                 browser.say(f"{len(found):,} completions of this step match; n goes to the next")
             browser.sync()
 
-        browser.read(_STEP, look, show)
+        browser.read(_STEP, lambda: position.reader.search(rows.key, pattern), show)
 
     def in_run(self) -> None:
         """Mark the steps with a match, from the one under the cursor on, and go to the first of them."""
@@ -93,14 +79,14 @@ class Search:
 
         browser.read(_RUN, lambda: self._look(keys, pattern, show), finish)
 
-    def _look(self, keys: Sequence[StepKey], pattern: re.Pattern[str], show: Callable[[StepKey, int, bool], None]) -> list[str]:
+    def _look(self, keys: Sequence[StepKey], pattern: str, show: Callable[[StepKey, int, bool], None]) -> list[str]:
         """In a thread: search step after step; return what was said of those that could not be read."""
         reader, worker = self._browser.position.reader, get_current_worker()
         unreadable: list[str] = []
         for number, key in enumerate(keys, start=1):
             is_found = False
             try:
-                is_found = reader.search(key, pattern, lambda: worker.is_cancelled)
+                is_found = bool(reader.search(key, pattern))
             except (UserError, OSError) as error:  # one that the run has taken back, say; the others are searched
                 unreadable.append(str(error))
             if worker.is_cancelled:

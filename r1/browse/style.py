@@ -1,5 +1,8 @@
 """The layout of the screens, in Textual's CSS. A string, as a file of another kind would have to be packaged apart."""
 
+BASE_STYLE = "#d8d8d8 on #121212"
+"""Of the lists and texts, which draw themselves: to ask Textual for it takes 0.4 ms, for each line of each frame."""
+
 CSS = """
 Screen { background: #121212; color: #d8d8d8; }
 #where { height: 1; padding: 0 1; background: #005f5f; color: #ffffff; text-style: bold; }

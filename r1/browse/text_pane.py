@@ -13,6 +13,9 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from r1.browse.document import Document, Span, spans_within, wrap
+from r1.browse.style import BASE_STYLE
+
+_BASE = Style.parse(BASE_STYLE)
 
 
 class TextPane(ScrollView, can_focus=True):
@@ -82,7 +85,7 @@ class TextPane(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Draw one line of the view."""
-        base, width, line = self.rich_style, self.size.width, y + self.scroll_offset.y
+        base, width, line = _BASE, self.size.width, y + self.scroll_offset.y
         if line >= len(self._lines):
             return Strip.blank(width, base)
         start, end = self._lines[line]

@@ -23,7 +23,7 @@ def browse(
       r1 traces browse runs/quickstart-20250101-120000
       r1 traces browse runs
     """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM", "dumb") == "dumb":
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)) or os.environ.get("TERM", "dumb") == "dumb":
         raise UserError("`r1 traces browse` needs a terminal for input and output; in a pipe use `r1 traces ls`, show or group")
     from r1.browse.app import Browser
 
