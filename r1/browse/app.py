@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
+from textual.events import Key
 
 from r1.browse.colours import COLOURINGS, Colouring, Painter
 from r1.browse.completions import CompletionsScreen
@@ -17,6 +18,7 @@ from r1.browse.lists import GroupsScreen, RunsScreen, StepsScreen
 from r1.browse.position import Position
 from r1.browse.reader import GroupRows, RunReader, StepRows
 from r1.browse.run_folders import find_runs, is_run
+from r1.browse.screen import PromptInput
 from r1.browse.search import Search
 from r1.browse.style import CSS
 from r1.browse.threads import ReadingApp
@@ -148,6 +150,13 @@ class Browser(ReadingApp):
         self.read("paint", paint, show)
         return [], Text(f"{colouring} …", style="dim")
 
+    def on_key(self, event: Key) -> None:
+        """Give the prompt what was typed so quickly behind the key that opens it that the list has got it."""
+        prompt = self.screen.focused
+        if isinstance(prompt, PromptInput) and event.is_printable and event.character:
+            prompt.insert_text_at_cursor(event.character)
+            event.prevent_default()  # or it would be looked up among the keys of the list
+
     def action_help(self) -> None:
         """List the keys."""
         if not isinstance(self.screen, HelpScreen):
@@ -200,5 +209,6 @@ class Browser(ReadingApp):
                 self.say("")
                 self.sync()
 
+        self.say(f"reading group {group.key} …")
         # The same thread as that of steps: what is asked for last is shown.
         self.read("step", lambda: position.reader.group(rows.key, group), show)

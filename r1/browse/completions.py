@@ -135,7 +135,7 @@ class CompletionsScreen(TextScreen):
     def on_mount(self) -> None:
         """The keys move in the list; tab reaches the text."""
         super().on_mount()
-        self.query_one(ItemTable).focus()
+        self.set_focus(self.query_one(ItemTable))
 
     def on_item_table_moved(self) -> None:
         """Show the text of the completion under the cursor."""
@@ -198,7 +198,7 @@ class CompletionScreen(TextScreen):
 
     def focus_body(self) -> None:
         """The keys scroll the text."""
-        self.query_one(TextPane).focus()
+        self.set_focus(self.query_one(TextPane))
 
     def on_mount(self) -> None:
         """The keys scroll the text."""

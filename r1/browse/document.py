@@ -105,10 +105,9 @@ def wrap(text: str, width: int) -> list[tuple[int, int]]:
             if limit == end:
                 lines.append((position, end))
                 break
-            space = text.rfind(" ", position + 1, limit + 1)
-            cut = space if space > 0 else limit
-            lines.append((position, cut))
-            position = cut + (space > 0)  # the space itself is not shown
+            space = text.rfind(" ", position, limit + 1)
+            lines.append((position, limit if space < 0 else space))
+            position = limit if space < 0 else space + 1  # the space itself is not shown
         start = end + 1
     return lines
 

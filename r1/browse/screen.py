@@ -54,6 +54,7 @@ class BrowseScreen(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._purpose = ""
+        self._status_width = 0
 
     @property
     def browser(self) -> "Browser":
@@ -122,7 +123,11 @@ class BrowseScreen(Screen[None]):
 
     def say(self, text: str, style: str = "") -> None:
         """Write the status line; it stays until the next key that has something to say."""
-        self.query_one("#status", Static).update(Text(shown_text(text.replace("\n", " "))[0], style=style), layout=False)
+        line = shown_text(text.replace("\n", " "))[0]
+        # A new layout takes longer than all the rest: only for what needs a second line, or did.
+        needs_layout = max(cell_len(line), self._status_width) > self.app.size.width - 2
+        self._status_width = cell_len(line)
+        self.query_one("#status", Static).update(Text(line, style=style), layout=needs_layout)
 
     def fail(self, text: str) -> None:
         """Write a failure to the status line."""
@@ -156,7 +161,7 @@ class BrowseScreen(Screen[None]):
         self.query_one("#purpose", Static).update(Text("/" if purpose == "search" else "filter "))
         self.query_one("#prompt").display = True
         self.query_one("#status").display = False
-        prompt.focus()
+        self.set_focus(prompt)  # at once: the next keys may be in the queue already
 
     def close_prompt(self) -> None:
         """Give the keys back to the list."""
@@ -166,7 +171,7 @@ class BrowseScreen(Screen[None]):
 
     def focus_body(self) -> None:
         """Where the keys go when the prompt is closed."""
-        self.query_one(ItemTable).focus()
+        self.set_focus(self.query_one(ItemTable))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Search, or filter; what cannot be read is said, and the prompt stays open."""

@@ -7,8 +7,8 @@ CSS = """
 Screen { background: #121212; color: #d8d8d8; }
 #where { height: 1; padding: 0 1; background: #005f5f; color: #ffffff; text-style: bold; }
 #state { height: 1; padding: 0 1; color: #a8a8a8; }
-#where, #state, #status, #keys, #legend { text-wrap: nowrap; text-overflow: ellipsis; }
-#status { height: 1; padding: 0 1; color: #d7d787; }
+#where, #state, #keys, #legend { text-wrap: nowrap; text-overflow: ellipsis; }
+#status { height: auto; min-height: 1; max-height: 4; padding: 0 1; color: #d7d787; }
 #keys { height: 1; background: #262626; color: #bcbcbc; }
 #legend { height: 1; padding: 0 1; }
 #prompt { height: 1; }
