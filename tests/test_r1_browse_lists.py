@@ -79,20 +79,22 @@ def test_sort_goes_through_the_columns_and_back_to_the_own_order():
     assert orders == [("key", "abcd"), ("reward", "abcd"), (None, "badc")]
 
 
-def test_reversed_the_unknown_stays_last():
+def test_reversed_the_unknown_stays_last_and_the_cursor_shows_the_top():
     listing = listing_of()
+    listing.move_to_key("d")
     listing.cycle_sort()
     listing.cycle_sort()
+    assert listing.current.key == "a"
     listing.reverse()
     assert keys(listing) == "cbad"
+    assert listing.current.key == "c"
     assert not listing.is_descending()
 
 
 def test_the_cursor_stays_on_its_item():
     listing = listing_of()
-    listing.move_to_key("c")
     listing.cycle_sort()
-    assert listing.current.key == "c"
+    listing.move_to_key("c")
     listing.set_filter(parse_filter("<0.6"))
     assert (listing.current.key, listing.index) == ("c", 1)
     listing.replace([Line("z", 0.1), *LINES], COLUMNS)

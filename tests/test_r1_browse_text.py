@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 from browsing import byte_tokenizer, save_tokenizer, with_tokens
@@ -152,6 +153,17 @@ def test_colours_line_up_with_the_characters(tmp_path):
     assert spans[0][1] == "#000000 on #ffd75f"  # the last step
     assert spans[1][1] == "on #af005f"  # the fourth of seven
     assert scale.legend().plain == "entropy of the policy  0.00 " + "  " * 7 + " 3.00 nats"
+
+
+def test_the_end_of_sequence_does_not_set_the_scale(tmp_path):
+    save_tokenizer(tmp_path)
+    group = with_tokens(scored_group(["abc"], [1.0]), entropies=[[0.5, 1.0, 8.0]])
+    # The last token is stored, but not in the text.
+    shorter = replace(group, completions=(replace(group.completions[0], text="ab"),))
+    write_traces(tmp_path, 1, [shorter], template="plain")
+    spans, scale = painted(tmp_path, "entropy")
+    assert scale.notable == 1.0
+    assert [part for part, _ in spans] == ["a", "b"]
 
 
 def test_each_colouring_has_its_values_and_scale(tmp_path):

@@ -60,10 +60,9 @@ class Browser(ReadingApp):
         """Show the first screen from file names alone, and look for more every two seconds."""
         if self.has_many_runs:
             self.push_screen(RunsScreen())
-            self.call_after_refresh(self.follower.poll)
         else:
             self.open_run(self.folder)
-        self.set_interval(POLL_S, self.follower.poll)
+        self.set_interval(POLL_S, lambda: self.follower.poll())  # of the run that is open then
 
     def open_run(self, folder: Path) -> None:
         """Show the steps of a run."""

@@ -73,14 +73,16 @@ class Painter:
     ) -> tuple[list[Span], Scale]:
         """Return the coloured stretches of a completion and their scale; `UserError` says why that is not possible.
 
-        Belongs into a thread: decoding 32,000 tokens takes a second.
+        Belongs into a thread: decoding 32,000 tokens takes 0.1 s, and the tokenizer has to be loaded first.
         """
         if colouring == "advantage":
             scale = advantage_scale([one.advantage for one in group.completions])
             style = scale.style(row.advantage or 0.0)
             return ([Span(0, len(row.completion), style)] if style else []), scale
-        values, scale = token_values(colouring, row)
+        values = token_values(colouring, row)
         spans = token_spans(self._load_tokenizer(), row.token_ids, row.completion)
+        # The end-of-sequence token is not in the text: its value should not decide what the others are compared with.
+        scale = scale_of(colouring, values[: spans[-1].last_token + 1 if spans else 0])
         return coloured_spans(spans, values, scale), scale
 
     def _load_tokenizer(self) -> Any:
@@ -103,18 +105,27 @@ def advantage_scale(advantages: Sequence[float | None]) -> Scale:
     return Scale(title="advantage, of every token", plain=0.0, notable=max(known), unit="(of this group)", is_signed=True)
 
 
-def token_values(colouring: Colouring, row: TraceRow) -> tuple[list[float], Scale]:
-    """Return a value for each token and their scale; raises `UserError` when the columns they are made of are not stored."""
+def token_values(colouring: Colouring, row: TraceRow) -> list[float]:
+    """Return a value for each token, [L]; raises `UserError` when the columns they are made of are not stored."""
     if colouring == "entropy":
         _check_stored(row, "entropies")
-        return list(row.entropies), _scale_to_largest("entropy of the policy", row.entropies)
+        return list(row.entropies)
     _check_stored(row, "rollout_logprobs")
     if colouring == "probability":
-        scale = Scale(title="sampled with probability", plain=1.0, notable=0.0, unit="")
-        return [math.exp(value) for value in row.rollout_logprobs], scale
+        return [math.exp(value) for value in row.rollout_logprobs]
     _check_stored(row, "old_logprobs")
-    values = [abs(old - rollout) for old, rollout in zip(row.old_logprobs, row.rollout_logprobs, strict=True)]
-    return values, _scale_to_largest("|old - rollout| log-probability", values)
+    return [abs(old - rollout) for old, rollout in zip(row.old_logprobs, row.rollout_logprobs, strict=True)]
+
+
+def scale_of(colouring: Colouring, values: Sequence[float]) -> Scale:
+    """The scale of the values that are shown: that of a probability is always the whole, others end at the largest."""
+    if colouring == "probability":
+        return Scale(title="sampled with probability", plain=1.0, notable=0.0, unit="")
+    title = "entropy of the policy" if colouring == "entropy" else "|old - rollout| log-probability"
+    largest = max((value for value in values if math.isfinite(value)), default=0.0)
+    # Mismatches of 1e-7 are as usual as those of 1e-2.
+    spec = ".2f" if largest >= 0.05 or largest == 0 else ".1e"
+    return Scale(title=title, plain=0.0, notable=largest, unit="nats", spec=spec)
 
 
 def coloured_spans(tokens: Sequence[TokenSpan], values: Sequence[float], scale: Scale) -> list[Span]:
@@ -130,12 +141,6 @@ def coloured_spans(tokens: Sequence[TokenSpan], values: Sequence[float], scale: 
         else:
             spans.append(Span(token.start, token.end, style))
     return spans
-
-
-def _scale_to_largest(title: str, values: Sequence[float]) -> Scale:
-    largest = max((value for value in values if math.isfinite(value)), default=0.0)
-    # Mismatches of 1e-7 are as usual as those of 1e-2.
-    return Scale(title=title, plain=0.0, notable=largest, unit="nats", spec=".2f" if largest >= 0.05 or not largest else ".1e")
 
 
 def _check_stored(row: TraceRow, column: str) -> None:

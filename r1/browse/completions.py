@@ -29,6 +29,7 @@ class TextScreen(StepScreen):
         Binding("right_square_bracket", "sample(1)", show=False),
         Binding("left_square_bracket", "sample(-1)", show=False),
         Binding("c", "colour", show=False),
+        Binding("y", "copy", show=False),
     ]
 
     def __init__(self) -> None:
@@ -80,6 +81,13 @@ class TextScreen(StepScreen):
         if not self.browser.position.completions.move(by):
             self.say(f"this is the {'last' if by > 0 else 'first'} completion of the group; {'}' if by > 0 else '{'} leaves it")
         self.sync()
+
+    def action_copy(self) -> None:
+        """Give the completion to the terminal's clipboard, as most terminals allow, over ssh as well."""
+        row = self.browser.position.row
+        if row is not None:
+            self.app.copy_to_clipboard(row.prefill + row.completion)
+            self.say("the completion is on the clipboard, where the terminal allows that")
 
     def action_colour(self) -> None:
         """Colour by the next kind of value."""

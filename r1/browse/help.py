@@ -37,6 +37,7 @@ SECTIONS = (
         (
             ("] [", "next, previous completion of the group"),
             ("c", "colour the tokens: by advantage, mismatch, entropy, sampled probability, not at all"),
+            ("y", "copy the completion to the clipboard (OSC 52: most terminals take it, over ssh as well)"),
             ("J K", "scroll the text beside the list; space or Ctrl-D, and Ctrl-U, by half pages; Tab gives it all keys"),
         ),
     ),

@@ -7,7 +7,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
-from textual.events import Click, Resize
+from textual.events import Resize
 from textual.geometry import Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
@@ -24,6 +24,7 @@ MAX_CELL = 400
 MIN_WIDE_WIDTH = 16
 """The wide column is never narrower; the table scrolls sideways instead."""
 
+_MARGIN = " "
 _BASE = Style.parse(BASE_STYLE)
 _HEADING = Style.parse("bold #d0d0d0 on #303030")
 _CURSOR = Style.parse("#ffffff on #005f87")
@@ -51,7 +52,7 @@ class ItemTable(ScrollView, can_focus=True):
         """The cursor has come to another item."""
 
     class Opened(Message):
-        """Enter, or a click on the row under the cursor."""
+        """Enter."""
 
     def __init__(self, listing: Listing[Any], *, id: str = "table") -> None:
         super().__init__(id=id)
@@ -97,14 +98,6 @@ class ItemTable(ScrollView, can_focus=True):
         if self.listing.current is not None:
             self.post_message(self.Opened())
 
-    def on_click(self, event: Click) -> None:
-        """Choose a row; a second click opens it. Every click has a key that does the same."""
-        row = event.y - 1 + self.scroll_offset.y
-        if event.y >= 1 and row < len(self.listing.shown):
-            if row == self.listing.index:
-                self.action_open()
-            self._move_to(row)
-
     def on_resize(self, event: Resize) -> None:
         """Give the wide column what is left at the new width."""
         self.update()
@@ -116,7 +109,7 @@ class ItemTable(ScrollView, can_focus=True):
         if y == 0:
             return self._heading().crop_extend(left, left + width, _HEADING)
         if row >= len(self.listing.shown):
-            text = self.empty if row == 0 else ""
+            text = _MARGIN + self.empty if row == 0 else ""
             return Strip([Segment(text, Style.parse("dim"))]).apply_style(base).crop_extend(0, width, base)
         style = base
         if row == self.listing.index:
@@ -132,21 +125,22 @@ class ItemTable(ScrollView, can_focus=True):
             self.post_message(self.Moved())
 
     def _heading(self) -> Strip:
-        segments = []
+        segments = [Segment(_MARGIN, _HEADING)]
         for column, width in zip(self.listing.columns, self._widths, strict=True):
             arrow = ("▼" if self.listing.is_descending() else "▲") if column.title == self.listing.sorted_by else ""
-            segments.append(Segment(_fitted(shown_text(column.title)[0], width - len(arrow), column.is_wide) + arrow, _HEADING))
+            title = _fitted(shown_text(column.title)[0], width - len(arrow), column)
+            segments.append(Segment(title + arrow, _HEADING))
             segments.append(Segment(" " * self._gap, _HEADING))
         return Strip(segments)
 
     def _row(self, item: Item) -> Strip:
         is_match = self.listing.matches is not None and item.key in self.listing.matches
-        segments = []
+        segments = [Segment(_MARGIN)]
         for place, (column, width) in enumerate(zip(self.listing.columns, self._widths, strict=True)):
             style = Style.parse(column.style(item)) if column.style else Style.null()
             if place == 0 and is_match:
                 style += _MATCH
-            segments.append(Segment(_fitted(_cell(column, item), width, column.is_wide), style))
+            segments.append(Segment(_fitted(_cell(column, item), width, column), style))
             segments.append(Segment(" " * self._gap))
         return Strip(segments)
 
@@ -163,7 +157,7 @@ class ItemTable(ScrollView, can_focus=True):
         wide = sum(column.is_wide for column in listing.columns) * MIN_WIDE_WIDTH
         for gap, longest_title in ((2, 99), (1, 99), (1, 10), (1, 8)):
             widths = [max(cell, min(title, longest_title)) for cell, title in zip(cells, titles, strict=True)]
-            total = sum(widths) + wide + gap * len(widths)
+            total = len(_MARGIN) + sum(widths) + wide + gap * (len(widths) - 1)
             if total <= self.size.width:
                 break
         spare = max(0, self.size.width - total) + MIN_WIDE_WIDTH
@@ -171,7 +165,7 @@ class ItemTable(ScrollView, can_focus=True):
         self._gap = gap
 
     def _total_width(self) -> int:
-        return sum(self._widths) + self._gap * len(self._widths)
+        return len(_MARGIN) + sum(self._widths) + self._gap * (len(self._widths) - 1)
 
 
 def _cell(column: Column[Any], item: Item) -> str:
@@ -179,8 +173,8 @@ def _cell(column: Column[Any], item: Item) -> str:
     return shown_text(column.cell(item)[:MAX_CELL].replace("\n", " ").replace("\t", " "))[0]
 
 
-def _fitted(text: str, width: int, is_left: bool) -> str:
+def _fitted(text: str, width: int, column: Column[Any]) -> str:
     """Text in exactly `width` cells; what is too long ends in an ellipsis."""
     if cell_len(text) > width:
         return set_cell_size(text, max(0, width - 1)) + "…"
-    return set_cell_size(text, width) if is_left else " " * (width - cell_len(text)) + text
+    return set_cell_size(text, width) if column.is_text or column.is_wide else " " * (width - cell_len(text)) + text

@@ -149,9 +149,13 @@ def run_columns() -> list[Column[RunLine]]:
 
 def step_columns(lines: Sequence[StepLine]) -> list[Column[StepLine]]:
     """The columns of the list of steps, with one for each reward function that any of them knows."""
+
+    def split_style(line: StepLine) -> str:
+        return "#d787ff" if line.key.is_heldout else ""
+
     return [
         Column(title="step", value=lambda line: line.key.step),
-        Column(title="split", value=lambda line: line.key.split, style=lambda line: "#d787ff" if line.key.is_heldout else ""),
+        Column(title="split", value=lambda line: line.key.split, is_text=True, style=split_style),
         Column(title="completions", value=lambda line: line.num_completions),
         Column(title="reward", value=lambda line: line.reward, spec=".2f", style=lambda _: "#87d787"),
         *_part_columns(lines),
@@ -163,12 +167,12 @@ def step_columns(lines: Sequence[StepLine]) -> list[Column[StepLine]]:
 
 def group_columns(lines: Sequence[GroupLine]) -> list[Column[GroupLine]]:
     """The columns of the groups of a step; "learnt" only where some group is not."""
-    learnt: Column[GroupLine] = Column(title="learnt", value=lambda line: "yes" if line.is_learnt else "no")
+    learnt: Column[GroupLine] = Column(title="learnt", value=lambda line: "yes" if line.is_learnt else "no", is_text=True)
     errors: Column[GroupLine] = Column(title="errors", value=lambda line: line.num_errors, style=lambda _: "#ff8787")
     return [
         Column(title="group", value=lambda line: line.key),
-        Column(title="task", value=lambda line: line.task),
-        Column(title="problem", value=lambda line: line.problem_id),
+        Column(title="task", value=lambda line: line.task, is_text=True),
+        Column(title="problem", value=lambda line: line.problem_id, is_text=True),
         Column(title="reward", value=lambda line: line.reward, spec=".2f", style=lambda _: "#87d787"),
         Column(title="spread", value=lambda line: line.spread, spec=".2f", style=lambda line: "" if line.spread else "dim"),
         Column(title="best", value=lambda line: line.best, spec=".2f"),
@@ -182,14 +186,14 @@ def group_columns(lines: Sequence[GroupLine]) -> list[Column[GroupLine]]:
 
 def completion_columns(lines: Sequence[CompletionLine]) -> list[Column[CompletionLine]]:
     """The columns of the completions of a group, with one for each reward function."""
-    error: Column[CompletionLine] = Column(title="error", value=lambda line: line.error, style=lambda _: "#ff8787")
+    error: Column[CompletionLine] = Column(title="error", value=lambda line: line.error, is_text=True, style=lambda _: "#ff8787")
     return [
         Column(title="sample", value=lambda line: line.key[1]),
         Column(title="reward", value=lambda line: line.reward, spec=".2f", style=lambda _: "#87d787"),
         *_part_columns(lines),
         Column(title="advantage", value=lambda line: line.advantage, spec="+.2f"),
         Column(title="tokens", value=lambda line: line.tokens),
-        Column(title="finish", value=lambda line: line.finish_reason, style=_truncated_style),
+        Column(title="finish", value=lambda line: line.finish_reason, is_text=True, style=_truncated_style),
         *([error] if any(line.num_errors for line in lines) else []),
     ]
 

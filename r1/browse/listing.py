@@ -41,8 +41,10 @@ class Column(Generic[ItemT]):
     """Format of numbers, e.g. ".2f"."""
     show: Callable[[ItemT], str] | None = None
     """The cell's text, where it is not the formatted value."""
+    is_text: bool = False
+    """Left-aligned; numbers are right-aligned."""
     is_wide: bool = False
-    """Left-aligned text that takes the width that the others leave; at most one a list."""
+    """Text that takes the width that the others leave; at most one a list."""
     style: Callable[[ItemT], str] | None = None
     """The cell's rich style."""
 
@@ -55,7 +57,7 @@ class Column(Generic[ItemT]):
 
 
 class Listing(Generic[ItemT]):
-    """Items, filtered and sorted, with a cursor that follows its item through every change."""
+    """Items, filtered and sorted, with a cursor that follows its item when the list is filtered or read again."""
 
     def __init__(self) -> None:
         self.items: Sequence[ItemT] = ()
@@ -89,16 +91,21 @@ class Listing(Generic[ItemT]):
         self._arrange()
 
     def cycle_sort(self) -> None:
-        """Sort by the next column: numbers from the highest, texts from A; after the last column the items' own order."""
+        """Sort by the next column: numbers from the highest, texts from A; after the last column the items' own order.
+
+        The cursor goes to the top, as one sorts to see what comes first.
+        """
         titles = [None, *(column.title for column in self.columns)]
         self.sorted_by = titles[(titles.index(self.sorted_by) + 1) % len(titles)]
         self.is_reversed = False
         self._arrange()
+        self.move_to(0)
 
     def reverse(self) -> None:
-        """Turn the order around; items without a value stay at the end."""
+        """Turn the order around, the cursor at the top; items without a value stay at the end."""
         self.is_reversed = not self.is_reversed
         self._arrange()
+        self.move_to(0)
 
     def is_descending(self) -> bool:
         """Whether the highest value stands first."""

@@ -16,7 +16,12 @@ _LIST_KEYS = (("/", "search"), ("n", "next"), ("f", "filter"), ("s", "sort"), ("
 class RunsScreen(BrowseScreen):
     """The runs of a folder."""
 
-    KEYS: ClassVar[Keys] = (("Enter", "open"), ("q", "quit"), *_LIST_KEYS, ("r", "reload"))
+    KEYS: ClassVar[Keys] = (("Enter", "open"), ("q", "back"), *_LIST_KEYS, ("r", "reload"))
+
+    @property
+    def is_first(self) -> bool:
+        """Always."""
+        return True
 
     @property
     def listing(self) -> Listing[RunLine]:
@@ -26,6 +31,11 @@ class RunsScreen(BrowseScreen):
     def where(self) -> str:
         """The folder."""
         return f"runs in {self.browser.folder}"
+
+    def on_screen_resume(self) -> None:
+        """Back from a run that may have gone on."""
+        super().on_screen_resume()
+        self.browser.follower.poll()
 
     def on_item_table_opened(self) -> None:
         """Show the steps of the run under the cursor."""
@@ -42,10 +52,6 @@ class RunsScreen(BrowseScreen):
         """Read the folder again."""
         self.browser.follower.poll()
 
-    def action_back(self) -> None:
-        """There is nothing behind the first screen."""
-        self.app.exit()
-
 
 class StepsScreen(BrowseScreen):
     """The steps of a run."""
@@ -57,6 +63,11 @@ class StepsScreen(BrowseScreen):
     def listing(self) -> Listing[StepLine]:
         """The steps."""
         return self.browser.position.steps
+
+    @property
+    def is_first(self) -> bool:
+        """Where there is no list of runs behind it."""
+        return not self.browser.has_many_runs
 
     def where(self) -> str:
         """The run."""
@@ -96,10 +107,7 @@ class StepsScreen(BrowseScreen):
     def action_back(self) -> None:
         """To the runs, or out where there is only this one."""
         self.browser.search.stop()
-        if self.browser.has_many_runs:
-            super().action_back()
-        else:
-            self.app.exit()
+        super().action_back()
 
 
 class StepScreen(BrowseScreen):

@@ -48,7 +48,8 @@ class BrowseScreen(Screen[None]):
         Binding("s", "sort", show=False),
         Binding("S", "reverse", show=False),
         Binding("r", "reload", show=False),
-        Binding("escape,q", "back", show=False),
+        Binding("q", "back", show=False),
+        Binding("escape", "leave", show=False),
     ]
 
     def __init__(self) -> None:
@@ -68,6 +69,15 @@ class BrowseScreen(Screen[None]):
     def listing(self) -> Listing[Any] | None:
         """What is listed here; None on the screen of a single completion."""
         return None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether there is no screen behind it."""
+        return False
+
+    def keys(self) -> Keys:
+        """What the footer lists."""
+        return [(key, "quit" if key == "q" and self.is_first else label) for key, label in self.KEYS]
 
     def where(self) -> str:
         """The places that lead here, for the header."""
@@ -110,7 +120,7 @@ class BrowseScreen(Screen[None]):
 
     def on_resize(self) -> None:
         """The header and the keys are cut at the new width."""
-        self.query_one("#keys", Static).update(_key_line(self.KEYS, self.app.size.width))
+        self.query_one("#keys", Static).update(_key_line(self.keys(), self.app.size.width - 2))
         self.update_header()
 
     def update_header(self) -> None:
@@ -223,8 +233,18 @@ class BrowseScreen(Screen[None]):
         raise NotImplementedError
 
     def action_back(self) -> None:
-        """Return to the screen before."""
-        self.app.pop_screen()
+        """Return to the screen before; from the first, out."""
+        if self.is_first:
+            self.app.exit()
+        else:
+            self.app.pop_screen()
+
+    def action_leave(self) -> None:
+        """Return to the screen before; one Escape too many does not quit."""
+        if self.is_first:
+            self.say("this is the first screen; q quits")
+        else:
+            self.action_back()
 
 
 def _key_line(keys: Keys, width: int) -> Text:

@@ -21,7 +21,7 @@ _BASE = Style.parse(BASE_STYLE)
 class TextPane(ScrollView, can_focus=True):
     """Shows a `Document`, folded at the width of the pane."""
 
-    DEFAULT_CSS = "TextPane { overflow-x: hidden; scrollbar-size-vertical: 1; }"
+    DEFAULT_CSS = "TextPane { overflow-x: hidden; overflow-y: scroll; scrollbar-size-vertical: 1; }"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("j,down", "scroll_by(1)", show=False),
         Binding("k,up", "scroll_by(-1)", show=False),
@@ -103,7 +103,10 @@ class TextPane(ScrollView, can_focus=True):
     def _fold(self, place: int) -> None:
         # The scrollbar's column stays free, so that the text is not folded anew when it appears.
         self._lines = wrap(self.document.text, self.scrollable_content_region.width or 80)
-        self.virtual_size = Size(self.size.width, len(self._lines))
+        # Assigned plainly, the size would have the whole screen laid out anew, which takes longer than to draw the text; the
+        # scrollbar is always there, so that nothing else depends on the number of lines.
+        self.set_reactive(TextPane.virtual_size, Size(self.size.width, len(self._lines)))
+        self.vertical_scrollbar.window_virtual_size = len(self._lines)
         self.scroll_to(y=self._line_of(place) if place else 0, animate=False)
         self.refresh()
 

@@ -27,4 +27,5 @@ def browse(
         raise UserError("`r1 traces browse` needs a terminal for input and output; in a pipe use `r1 traces ls`, show or group")
     from r1.browse.app import Browser
 
-    Browser(run).run()
+    # The mouse stays with the terminal: people select and copy the text with it.
+    Browser(run).run(mouse=False)
