@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from r1.trace_search import text_column
+
 _PRIVATE_USE = range(0xE000, 0xF900)
 
 
@@ -20,12 +22,11 @@ def found_at(text: str, pattern: str) -> list[tuple[int, int]]:
     >>> found_at("a1 b22", "[0-9]+")
     [(1, 2), (4, 6)]
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     taken = set(text)
     opening, closing = [chr(code) for code in _PRIVATE_USE if chr(code) not in taken][:2]
-    marked: str = pc.replace_substring_regex(pa.array([_encodable(text)]), pattern, rf"{opening}\0{closing}")[0].as_py()
+    marked: str = pc.replace_substring_regex(text_column([_encodable(text)]), pattern, rf"{opening}\0{closing}")[0].as_py()
     spans: list[tuple[int, int]] = []
     position = 0
     for part in marked.split(opening):
