@@ -13,6 +13,8 @@ from textual.pilot import Pilot
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from r1.browse.app import Browser
+from r1.browse.completions import CompletionsScreen
+from r1.browse.lists import GroupsScreen, StepsScreen
 from r1.browse.screen import BrowseScreen
 from r1.browse.text_pane import TextPane
 from r1.traces import write_traces
@@ -125,8 +127,20 @@ class Driver:
 
     @property
     def text(self) -> str:
-        """All of the text pane, in view or not."""
-        return self.app.screen.query_one(TextPane).document.text
+        """All of the text pane, in view or not; "" while there is none."""
+        return "".join(pane.document.text for pane in self.app.screen.query(TextPane))
+
+
+async def open_group(driver: Driver, step: int, group: int) -> None:
+    """From the steps to the completions of a group of a training step."""
+    await driver.until(lambda: isinstance(driver.app.screen, StepsScreen))
+    steps = driver.app.position.steps
+    await driver.until(lambda: len(steps.shown) > 0)
+    index = [str(line.key) for line in steps.shown].index(f"step {step} training")
+    await driver.press("g", *["j"] * index, "enter")
+    await driver.until(lambda: isinstance(driver.app.screen, GroupsScreen))
+    await driver.press("g", *["j"] * group, "enter")
+    await driver.until(lambda: isinstance(driver.app.screen, CompletionsScreen) and driver.text != "")
 
 
 def drive(folder: Path, scenario: Callable[[Driver], Awaitable[None]], size: tuple[int, int] = (80, 24)) -> Browser:

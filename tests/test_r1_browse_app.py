@@ -1,27 +1,13 @@
-import json
 from dataclasses import replace
 
 import pytest
-from browsing import Driver, byte_tokenizer, drive, save_tokenizer, small_run, with_tokens
+from browsing import Driver, byte_tokenizer, drive, open_group, save_tokenizer, small_run, with_tokens
 from scored_groups import scored_group
 
-from r1.browse.completions import CompletionScreen, CompletionsScreen
-from r1.browse.help import HelpScreen
-from r1.browse.lists import GroupsScreen, RunsScreen, StepsScreen
+from r1.browse.completions import CompletionScreen
+from r1.browse.lists import StepsScreen
 from r1.browse.text_pane import TextPane
-from r1.traces import trace_path, write_traces
-
-
-async def open_group(driver: Driver, step: int, group: int) -> None:
-    """From the steps to the completions of a group of a training step."""
-    await driver.until(lambda: isinstance(driver.app.screen, StepsScreen))
-    steps = driver.app.position.steps
-    await driver.until(lambda: len(steps.shown) > 0)
-    index = [str(line.key) for line in steps.shown].index(f"step {step} training")
-    await driver.press("g", *["j"] * index, "enter")
-    await driver.until(lambda: isinstance(driver.app.screen, GroupsScreen))
-    await driver.press("g", *["j"] * group, "enter")
-    await driver.until(lambda: isinstance(driver.app.screen, CompletionsScreen))
+from r1.traces import write_traces
 
 
 def test_from_the_run_to_a_completion_and_back_out(tmp_path):
@@ -58,20 +44,28 @@ def test_hostile_text_is_shown_and_does_nothing(tmp_path):
     write_traces(tmp_path, 1, [replace(group, prompt=replace(group.prompt, problem=problem, task=hostile))], template="plain")
     shown = r"\x1b[2J\x1b]0;title\x07[red]hot[/red] [@click=app.quit]x[/] \u202egnp.exe [/"
 
+    def check_screen(driver: Driver) -> None:
+        everything = driver.screen_text()
+        assert not {character for character in everything if ord(character) < 32 and character != "\n"}
+        assert "\u202e" not in everything
+
     async def scenario(driver: Driver) -> None:
-        await open_group(driver, step=1, group=0)
-        assert driver.text.endswith(shown)
+        await driver.until(lambda: len(driver.app.position.steps.shown) == 1)
+        await driver.press("enter")
+        await driver.until_shown(f"0  {shown}")  # its task, in the list of groups
+        check_screen(driver)
+        await driver.press("enter")
+        await driver.until(lambda: driver.text.endswith(shown))
+        check_screen(driver)
         await driver.press("slash")
         await driver.type_line(r"\[red\]")
         await driver.until_shown("1 completions of this step match")
         await driver.press("enter")
         assert f"question\n{shown}?\n" in driver.text
         assert driver.app.is_running
-        everything = driver.screen_text()
-        assert not {character for character in everything if ord(character) < 32 and character != "\n"}
-        assert "\u202e" not in everything
+        check_screen(driver)
 
-    drive(tmp_path, scenario, size=(120, 40))
+    drive(tmp_path, scenario, size=(250, 40))
 
 
 @pytest.mark.slow
@@ -156,7 +150,10 @@ def test_steps_and_groups_follow_the_same_problem(tmp_path):
         await driver.press("T")
         await driver.until(lambda: "step 2 training › group 1 problem-1" in driver.where)
         assert "no completion of problem-9" in driver.screen_text()
-        await driver.press("T", "T")  # the second while the first is being read
+        await driver.press("t")
+        await driver.until(lambda: "step 3 training" in driver.where)
+        for _ in range(2):  # the second while the first is being read
+            driver.app.go_to_neighbour(-1)
         await driver.until(lambda: "step 1 training › group 0 problem-0" in driver.where)
         await driver.press("h")
         await driver.until(lambda: "step 0 held-out › group 0 problem-0 › sample 0" in driver.where)
@@ -210,71 +207,7 @@ def test_without_a_tokenizer_the_reason_is_said(tmp_path):
     drive(tmp_path, scenario)
 
 
-@pytest.mark.slow
-def test_a_run_that_goes_on_and_one_that_goes_back(tmp_path):
-    small_run(tmp_path)
 
-    async def scenario(driver: Driver) -> None:
-        steps = driver.app.position.steps
-        await driver.press("k", "k")  # from the last step, 3, to training step 2
-        assert str(steps.current.key) == "step 2 training"
-        write_traces(tmp_path, 1, [scored_group(["again"], [0.0])], template="plain", split="heldout")
-        await driver.until(lambda: len(steps.shown) == 6)
-        assert str(steps.current.key) == "step 2 training"
-        await driver.press("enter")
-        await driver.until(lambda: isinstance(driver.app.screen, GroupsScreen))
-        trace_path(tmp_path, 2, "train").unlink()
-        await driver.until_shown("step 2 training is gone from the disk")
-        await driver.press("enter")
-        await driver.until_shown("no train traces of step 2")
-        assert isinstance(driver.app.screen, GroupsScreen)
-        await driver.press("q")
-        await driver.until(lambda: len(steps.shown) == 5)
-        trace_path(tmp_path, 3, "train").write_bytes(b"damaged")
-        await driver.press("G", "enter")
-        await driver.until_shown("is damaged")
-        assert isinstance(driver.app.screen, StepsScreen)
-
-    drive(tmp_path, scenario)
-
-
-@pytest.mark.slow
-def test_numbers_come_from_the_metrics_where_they_are_on_record(tmp_path):
-    small_run(tmp_path)
-    metrics = {"reward": 0.875, "accuracy": 0.75, "num_completions": 5.0, "completion_tokens": 15.6, "score_error_share": 0.2}
-    event = {"kind": "step", "step": 2, "policy_version": 2, "metrics": metrics, "timings_s": {}}
-    (tmp_path / "metrics.jsonl").write_text(json.dumps(event) + "\n", encoding="utf-8")
-
-    async def scenario(driver: Driver) -> None:
-        await driver.until(lambda: all(line.reward is not None for line in driver.app.position.steps.items))
-        rows = [line.split() for line in driver.screen_text().splitlines() if " train " in line]
-        # step, split, completions, reward, accuracy, reasoning_format, tokens, truncated, errors; step 3 from its file
-        assert rows[1] == ["2", "train", "5", "0.88", "0.75", "-", "15.6", "-", "1"]
-        assert rows[2] == ["3", "train", "5", "0.55", "0.53", "0.50", "15.6", "0.20", "1"]
-
-    drive(tmp_path, scenario)
-
-
-@pytest.mark.slow
-def test_a_folder_of_runs_is_the_first_screen(tmp_path):
-    for name in ("first", "second"):
-        small_run(tmp_path / name)
-
-    async def scenario(driver: Driver) -> None:
-        await driver.until_shown("second")
-        assert isinstance(driver.app.screen, RunsScreen)
-        await driver.press("slash")
-        await driver.type_line("sec")
-        await driver.press("enter")
-        await driver.until(lambda: driver.where == "second")
-        await driver.press("q")
-        assert isinstance(driver.app.screen, RunsScreen)
-        await driver.press("question_mark")
-        assert isinstance(driver.app.screen, HelpScreen)
-        assert "filter by reward" in driver.text
-        await driver.press("escape", "q")
-
-    assert drive(tmp_path, scenario).return_code == 0
 
 
 @pytest.mark.slow

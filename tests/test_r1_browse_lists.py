@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from browsing import small_run
@@ -159,6 +159,17 @@ def test_another_step_opens_at_the_same_problem_else_at_the_same_group(tmp_path)
     assert position.groups.current.key == 0
     assert position.show_step(step_2) == ""
     assert position.groups.current.key == 0
+
+
+def test_a_problem_is_found_where_it_has_another_place(tmp_path):
+    first, second = (scored_group(["a"], [0.0], group_id=group_id) for group_id in (0, 1))
+    write_traces(tmp_path, 1, [first, second], template="plain")
+    moved = replace(first, prompt=replace(first.prompt, group_id=5))
+    write_traces(tmp_path, 2, [replace(second, prompt=replace(second.prompt, group_id=0)), moved], template="plain")
+    position = Position(RunReader(tmp_path))
+    position.show_step(position.reader.step(StepKey(1, False)))
+    assert position.show_step(position.reader.step(StepKey(2, False))) == ""
+    assert (position.groups.current.key, position.groups.current.problem_id) == (5, "problem-0")
 
 
 def test_neighbours_and_the_other_split(tmp_path):
