@@ -69,7 +69,7 @@ def _search_step(run_dir: str | Path, step: int, pattern: str, split: Split, par
     texts = table["question"] if part == "question" else _whole(table)
     if part in ("thinking", "answer"):
         whole = zip(texts.to_pylist(), table["template"].to_pylist(), strict=True)
-        texts = _text_column([part_of(text, part, template) for text, template in whole])
+        texts = text_column([part_of(text, part, template) for text, template in whole])
     counts = pc.count_substring_regex(texts, pattern)
     columns = (table[name].to_pylist() for name in ("group_id", "sample_id", "reward"))
     found = [place for *place, count in zip(*columns, counts.to_pylist(), strict=True) if count]
@@ -82,7 +82,7 @@ def _search_step(run_dir: str | Path, step: int, pattern: str, split: Split, par
     )
 
 
-def _text_column(texts: Sequence[str]) -> Any:
+def text_column(texts: Sequence[str]) -> Any:
     """Arrow's column of these texts, made of bytes: `pa.array` would import pandas to look at them, 0.25 s."""
     import pyarrow as pa
 
@@ -111,6 +111,6 @@ def first_match(text: str, pattern: str) -> tuple[int, int]:
     # By RE2, since Python's own `re` reads some patterns otherwise; Arrow finds places only for patterns without groups, so a
     # mark that the text does not have is put there. It begins and ends otherwise: no part of it can pass for the whole.
     mark = next(f"\x00{number}\x01" for number in count() if f"\x00{number}\x01" not in text)
-    [marked] = pc.replace_substring_regex(_text_column([text]), pattern, mark, max_replacements=1).to_pylist()
+    [marked] = pc.replace_substring_regex(text_column([text]), pattern, mark, max_replacements=1).to_pylist()
     start = marked.find(mark)
     return (start, len(text) - (len(marked) - start - len(mark))) if start >= 0 else (0, 0)

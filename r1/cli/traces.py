@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from r1.cli.browse import browse
 from r1.cli.printing import format_number, new_console, new_table, print_line, print_lines_of_cells, text_cells
 from r1.cli.trace_diff import diff
 from r1.cli.trace_export import export
@@ -155,7 +156,7 @@ def show_group(
         print_completion(console, row, f"sample {row.sample_id}, reward {format_number(row.reward)}{error}")
 
 
-for command in (stats, grep, diff, flag, export):
+for command in (browse, stats, grep, diff, flag, export):
     app.command()(command)
 
 

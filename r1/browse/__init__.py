@@ -1,0 +1,1 @@
+"""`r1 traces browse`: a terminal app that goes from a run to its steps, groups and completions."""

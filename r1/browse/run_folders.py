@@ -1,0 +1,49 @@
+"""Run folders, and folders of them, as the first screen lists them."""
+
+import json
+import re
+import time
+from pathlib import Path
+
+from r1.browse.lines import RunLine
+from r1.errors import UserError
+
+_TRACE_FILE = re.compile(r"(?:step|heldout)-(\d+)\.parquet")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run writes, or is going to write, to this folder."""
+    return (folder / "traces").is_dir() or (folder / "metrics.jsonl").is_file() or (folder / "config.json").is_file()
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """Return the folder if it is a run, or the runs in it by name; raises `UserError` when there are none."""
+    if not folder.is_dir():
+        raise UserError(f"folder {str(folder)!r} does not exist; give a run folder, or one that holds runs, e.g. runs")
+    if is_run(folder):
+        return [folder]
+    runs = sorted(path for path in folder.iterdir() if path.is_dir() and is_run(path))
+    if not runs:
+        raise UserError(f"folder {str(folder)!r} is no run and holds none; give a run folder, or one that holds runs, e.g. runs")
+    return runs
+
+
+def run_line(run: Path) -> RunLine:
+    """Sum a run up from its file names and the end of its metrics.jsonl; `OSError` when it vanishes meanwhile."""
+    steps = [int(match[1]) for path in run.glob("traces/*") if (match := _TRACE_FILE.fullmatch(path.name))]
+    last_step: int | None = max(steps, default=None)
+    reward = heldout_accuracy = None
+    written = [path.stat().st_mtime for path in (run, run / "traces", run / "metrics.jsonl") if path.exists()]
+    if (run / "metrics.jsonl").is_file():
+        text = (run / "metrics.jsonl").read_text(encoding="utf-8")
+        # From the end, and only the two lines that are wanted: a long run has megabytes of them. The last may be cut off.
+        lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        step_line = next((line for line in reversed(lines) if '"kind": "step"' in line), None)
+        heldout_line = next((line for line in reversed(lines) if '"kind": "heldout"' in line), None)
+        if step_line is not None:
+            event = json.loads(step_line)
+            last_step, reward = max(event["step"], last_step or 0), event["metrics"].get("reward")
+        if heldout_line is not None:
+            heldout_accuracy = json.loads(heldout_line)["metrics"].get("accuracy")
+    written_s = time.time() - max(written, default=time.time())
+    return RunLine(key=run, last_step=last_step, reward=reward, heldout_accuracy=heldout_accuracy, written_s=written_s)
