@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from r1.cli.config import app as config_app
+from r1.cli.report import report, serve
 from r1.cli.rewards import app as rewards_app
 from r1.cli.tasks import app as tasks_app
 from r1.cli.traces import app as traces_app
@@ -24,6 +25,8 @@ app.add_typer(traces_app, name="traces")
 app.add_typer(rewards_app, name="rewards")
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(config_app, name="config")
+app.command()(report)
+app.command()(serve)
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -53,6 +56,7 @@ def r1(
       r1 traces show RUN                     a completion of the last step
       r1 traces show RUN --step 12 --worst   the completion of step 12 with the lowest reward
       r1 traces group RUN --step 12          all completions of one prompt
+      r1 report RUN                          figures and samples as one HTML file; serve shows them live
       r1 rewards ls                          reward functions by name; try and test judge texts with them
       r1 rewards rescore RUN                 what they would say today of a run's completions
       r1 tasks show gsm8k -n 3 --model M     problems as the model would read them, and what became of the other rows
