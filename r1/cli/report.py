@@ -59,7 +59,7 @@ def report(
 def serve(
     runs: Runs,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 8642,
-    host: Annotated[str, typer.Option("--host", help="The address to listen on. Others than loopback let others read.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; any but loopback lets others read.")] = "127.0.0.1",
     samples: Samples = 6,
 ) -> None:
     """Show runs in a browser while they go on.
@@ -78,7 +78,7 @@ def serve(
 
     server = open_server(LiveReport(runs, samples), host, port)
     if not is_loopback(host):
-        print(f"warning: --host {host}: anybody who reaches port {server.server_port} can read the run, its samples and its options")
+        print(f"warning: --host {host}: anybody who reaches port {server.server_port} can read the run, samples and options")
     print(f"{server.url}  (Ctrl-C ends it)", flush=True)
     try:
         server.serve_forever()

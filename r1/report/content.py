@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from r1.config_text import config_lines, differing_options, option_values, toml_value
 from r1.report.figure_list import figure_specs
@@ -72,21 +73,27 @@ def _headline(runs: Sequence[ReportRun]) -> Html:
 
 def _options(runs: Sequence[ReportRun]) -> Html:
     """The options that the runs have otherwise, a column a run."""
-    readable = [(index, run.label, run.config) for index, run in enumerate(runs) if run.config is not None]
     heading = element("h2", "Options that differ", id="options")
-    if len(readable) < 2:
-        return joined([heading, element("p", "Fewer than two configurations can be read.", class_="none")])
-    first = readable[0][2]
+    readable = [run.config for run in runs if run.config is not None]
+    differing = [name for other in readable[1:] for name, _, _ in differing_options(readable[0], other)]
+    values = [{**(option_values(run.config) if run.config else {}), **run.saved.unknown} for run in runs]
+    # What this r1 does not know of may differ as well.
+    unknown = [name for run in runs for name in run.saved.unknown]
+    differing += [name for name in unknown if any(of_run.get(name) != values[0].get(name) for of_run in values)]
     # run_dir names the folder: it always differs, and says nothing.
-    differing = dict.fromkeys(
-        name for _, _, other in readable[1:] for name, _, _ in differing_options(first, other) if name != "run_dir"
-    )
-    if not differing:
-        return joined([heading, element("p", "None: the runs have the same options.", class_="none")])
-    values = [option_values(config) for _, _, config in readable]
-    rows = [[element("code", name), *(element("code", toml_value(of_run[name])) for of_run in values)] for name in differing]
-    names = [run_name(label, index) for index, label, _ in readable]
-    return joined([heading, table(["option", *names], rows, class_="compare options")])
+    names = [name for name in dict.fromkeys(differing) if name != "run_dir"]
+    unreadable = [run.label for run in runs if run.config is None]
+    told = element("p", f"The configuration of {', '.join(unreadable)} cannot be read.", class_="none") if unreadable else None
+    if not names:
+        same = None if unreadable else element("p", "None: the runs have the same options.", class_="none")
+        return joined([heading, told, same])
+    rows = [[element("code", name), *(_option_cell(of_run, name) for of_run in values)] for name in names]
+    columns = [run_name(run.label, index) for index, run in enumerate(runs)]
+    return joined([heading, told, table(["option", *columns], rows, class_="compare options")])
+
+
+def _option_cell(values: Mapping[str, Any], name: str) -> Html:
+    return element("code", toml_value(values[name])) if name in values else element("span", "–")
 
 
 def _constants(runs: Sequence[ReportRun], drawn: set[str]) -> Html:
@@ -106,14 +113,17 @@ def _constants(runs: Sequence[ReportRun], drawn: set[str]) -> Html:
 
 
 def _config(run: ReportRun, index: int, *, is_compared: bool) -> Html:
-    lines = run.config_problem if run.config is None else "\n".join(config_lines(run.config)).strip()
+    lines = config_lines(run.config) if run.config else [f"# {run.saved.problem}"]
+    unknown = run.saved.unknown.items()
+    lines += [f"# {name} = {toml_value(value)}  (an option that this r1 does not know)" for name, value in unknown]
     whose = f" of {run.label}" if is_compared else ""
     versions = (run.summary or {}).get("versions")
     known = [[name, version or "not installed"] for name, version in (versions or {}).items()]
     told = table(["package", "version"], known, class_="compare") if known else _NO_VERSIONS
+    toml = element("pre", "\n".join(lines).strip(), class_="toml", tabindex="0")
     return joined(
         [
-            folded(f"Resolved configuration{whose}", element("pre", lines, class_="toml", tabindex="0"), key=f"config-{index}"),
+            folded(f"Resolved configuration{whose}", toml, key=f"config-{index}"),
             folded(f"Versions{whose}", told, key=f"versions-{index}"),
         ]
     )

@@ -7,7 +7,7 @@ from typing import Literal
 SECTIONS: Mapping[str, str] = {
     "learning": "Learning",
     "policy": "Policy and trust",
-    "groups": "Groups and completions",
+    "groups": "Groups",
     "optimizer": "Optimizer",
     "time": "Time",
     "faults": "Faults",
@@ -49,5 +49,7 @@ class FigureSpec:
     """A logarithmic axis, where all values are above 0."""
     bound: str | None = None
     """The option that holds a bound on the values; drawn as a line where it does not lie far above them."""
+    bound_label: str = "bound"
+    """What the legend calls it, before its value."""
     unless: float | None = None
     """Left out where all values are this: nothing happened."""

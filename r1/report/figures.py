@@ -42,7 +42,8 @@ def metric_figure(spec: FigureSpec, runs: Sequence[ReportRun]) -> Figure | None:
     known = [value for series in drawn for value in series.known]
     is_log = spec.is_log and all(value > 0 for value in known)
     traces += _bounds(spec, runs, known, is_log)
-    return plotly_figure(spec.key, spec.section, spec.title, spec.tells, traces, _y_axis(spec, known, is_log), notes=notes)
+    axis = _y_axis(spec, known, is_log)
+    return plotly_figure(spec.key, spec.section, spec.title, spec.tells, traces, axis, legend=_legend(traces, runs), notes=notes)
 
 
 def plotly_figure(
@@ -53,11 +54,15 @@ def plotly_figure(
     traces: Sequence[Mapping[str, Any]],
     y_axis: Mapping[str, Any],
     *,
+    legend: Sequence[Mapping[str, Any]],
     x_axis: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
     **layout: Any,
 ) -> Figure:
-    """Let plotly check what will be drawn, and return it with what the page writes around it."""
+    """Let plotly check what will be drawn, and return it with what the page writes around it.
+
+    legend: the page's own, since plotly's takes the room of the curves: {label, color, look, and the run or line that it hides}.
+    """
     import plotly.graph_objects as go
 
     steps = [step for trace in traces for step in trace["x"] if isinstance(step, int)]
@@ -73,7 +78,8 @@ def plotly_figure(
         layout={
             "template": "none",
             "hovermode": "x unified",
-            "showlegend": sum(trace.get("showlegend", True) for trace in traces) > 1,
+            "showlegend": False,
+            "meta": {"title": plotly_text(title)},  # for a figure that is saved by itself
             "xaxis": x_axis or of_steps,
             "yaxis": dict(y_axis),
             **layout,
@@ -82,12 +88,19 @@ def plotly_figure(
     del figure["layout"]["template"]
     # Notes go into the page as text, plotly's own texts are a markup of their own.
     texts = {"title": printable(title), "tells": tells, "notes": [printable(note) for note in notes]}
-    return {"key": key, "section": section, **texts, **figure}
+    return {"key": key, "section": section, **texts, "legend": list(legend) if len(legend) > 1 else [], **figure}
 
 
-def trace_meta(color: str, run: int | None, label: str) -> dict[str, Any]:
-    """For the page's script: what to colour a trace with, whose it is, and its name as plain text."""
-    return {"color": color, "run": run, "label": printable(label)}
+def trace_meta(color: str, run: int | None, line: str, label: str) -> dict[str, Any]:
+    """For the page's script: what to colour a trace with, whose it is, which line of the figure, and its name as plain text."""
+    return {"color": color, "run": run, "line": printable(line), "label": printable(label)}
+
+
+def run_legend(runs: Sequence[ReportRun]) -> list[dict[str, Any]]:
+    """An entry a run, in its colour."""
+    return [
+        {"label": printable(run.label), "color": f"run-{index}", "look": "solid", "run": index} for index, run in enumerate(runs)
+    ]
 
 
 def plotly_text(text: str) -> str:
@@ -119,20 +132,21 @@ def _line_traces(
     window = smoothing_window(len(series.known)) if line.look == "main" else 1
     is_compared = len(runs) > 1
     name = _name(runs, run, index, line)
+    number = _number_format(spec)
     color = f"run-{run}" if is_compared else f"line-{index}"
-    raw = _trace(series, spec, name or "each step", color, run)
+    raw = _trace(series, spec, name or "each step", color, run, line.label)
     if window == 1:
         dash = "dot" if line.look == "thin" else "solid"
         # One or two steps are no line yet.
         mode = "lines" if len(series.steps) > 2 else "lines+markers"
         yield raw | {"mode": mode, "line": {"width": 1.5, "dash": dash}, "marker": {"size": 6}}
         return
-    yield raw | {"mode": "lines", "line": {"width": 1}, "opacity": 0.4, "showlegend": False}
-    mean = f"{name}, smoothed over {window} steps" if name and not is_compared else name or f"smoothed over {window} steps"
-    strong = _trace(smoothed(series, window), spec, mean, color, run)
+    yield raw | {"mode": "lines", "line": {"width": 1}, "opacity": 0.4}
+    strong = _trace(smoothed(series, window), spec, name or "smoothed", color, run, line.label)
     dash = _DASHES[index % len(_DASHES)] if is_compared else "solid"
     # Compared runs are many: the values that were measured are enough in the hover box.
-    yield strong | {"mode": "lines", "line": {"width": 2.4, "dash": dash}, "hoverinfo": "skip" if is_compared else None}
+    hover = {"hoverinfo": "skip"} if is_compared else {"hovertemplate": f"%{{y:{number}}} (mean of {window} steps)"}
+    yield strong | {"mode": "lines", "line": {"width": 2.4, "dash": dash}, **hover}
 
 
 def _point_trace(
@@ -142,13 +156,14 @@ def _point_trace(
     is_compared = len(runs) > 1
     name = f"{runs[run].label}: {line.label}" if is_compared else line.label
     symbol = _SYMBOLS[(run if is_compared else index) % len(_SYMBOLS)]
-    trace = _trace(series, spec, name, f"run-{run}" if is_compared else f"heldout-{index}", run)
+    trace = _trace(series, spec, name, f"run-{run}" if is_compared else f"heldout-{index}", run, line.label)
     trace |= {
+        # The hover box of a step names the evaluation that is nearest to it.
+        "hovertemplate": f"%{{y:{_number_format(spec)}}} (after step %{{x}})",
         "mode": "lines+markers",
         "line": {"width": 1, "dash": "dot"},
         "marker": {"size": 9, "symbol": symbol, "line": {"width": 1.2}},
         "cliponaxis": False,  # accuracy 1.0 after the last step lies on the frame's corner
-        "showlegend": not is_compared,
     }
     errors = dict(zip(*_steps_and_values(series_of(runs[run].heldout, "accuracy_error")), strict=True))
     if line.metric == "accuracy" and errors:
@@ -157,17 +172,36 @@ def _point_trace(
     return trace
 
 
-def _trace(series: Series, spec: FigureSpec, name: str, color: str, run: int) -> dict[str, Any]:
-    number = ".3~%" if spec.is_share else ".4~g"
+def _trace(series: Series, spec: FigureSpec, name: str, color: str, run: int, line: str) -> dict[str, Any]:
     return {
         "type": "scatter",
         "x": list(series.steps),
         "y": [rounded(value) for value in series.values],
         "name": plotly_text(name),
-        "hovertemplate": f"%{{y:{number}}}",
+        "hovertemplate": f"%{{y:{_number_format(spec)}}}",
         "connectgaps": False,
-        "meta": trace_meta(color, run, name),
+        "meta": trace_meta(color, run, line, name),
     }
+
+
+def _legend(traces: Sequence[Mapping[str, Any]], runs: Sequence[ReportRun]) -> list[dict[str, Any]]:
+    """An entry a line; of several runs, whose lines have the run's colour, an entry a run and one in grey for each look."""
+    looks: dict[str, dict[str, Any]] = {}
+    for trace in traces:
+        meta = trace["meta"]
+        look = "points" if trace["mode"] == "lines+markers" else trace["line"].get("dash", "solid")
+        looks[meta["line"]] = {"label": meta["line"], "color": meta["color"], "look": look, "line": meta["line"]}
+    if len(runs) == 1:
+        return list(looks.values())
+    if len(looks) == 1:
+        return run_legend(runs)
+    grey = (look if look["color"] == "bound" else look | {"color": "muted"} for look in looks.values())
+    return [*run_legend(runs), *grey]
+
+
+def _number_format(spec: FigureSpec) -> str:
+    """In d3's words."""
+    return ".3~%" if spec.is_share else ".4~g"
 
 
 def _name(runs: Sequence[ReportRun], run: int, index: int, line: Line) -> str:
@@ -191,11 +225,11 @@ def _bounds(
                 "type": "scatter",
                 "x": [0, last],
                 "y": [bound, bound],
-                "name": plotly_text(f"{spec.bound} = {bound:g}"),
+                "name": plotly_text(f"{spec.bound_label} {bound:g}"),
                 "mode": "lines",
                 "line": {"width": 1.2, "dash": "dash"},
                 "hoverinfo": "skip",
-                "meta": trace_meta("bound", None, spec.bound),
+                "meta": trace_meta("bound", None, f"{spec.bound_label} {bound:g}", spec.bound),
             }
 
 

@@ -11,6 +11,7 @@ FIXED_FIGURES = (
         lines=(Line("completion_tokens", "mean"), Line("completion_tokens_max", "longest", "thin")),
         heldout=(Line("completion_tokens", "held-out"),),
         bound="rollout.max_completion_tokens",
+        bound_label="limit",
     ),
     FigureSpec(
         key="reward",

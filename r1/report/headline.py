@@ -75,7 +75,7 @@ def describe(run: ReportRun) -> str:
     """Task, model, seed and step's shape in one line."""
     config = run.config
     if config is None:
-        return "its configuration cannot be read"
+        return run.saved.problem
     task = " + ".join([config.task.name, *config.task.mix])
     rollout = config.rollout
     return (

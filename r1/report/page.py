@@ -18,11 +18,11 @@ _LIVE_SCRIPTS = (*_SCRIPTS[:-1], "live.js")
 def report_page(paths: Sequence[Path], num_sample_steps: int) -> str:
     """The report of the runs as they are now."""
     content = build_content(paths, num_sample_steps)
-    return _page(content.title, content)
+    return _page(content.title, content)[0]
 
 
-def live_page(title: str) -> str:
-    """The page that fetches its content from the server that it came from, again and again."""
+def live_page(title: str) -> tuple[str, str]:
+    """The page that fetches its content from the server that it came from, again and again; and its security policy."""
     return _page(title, None)
 
 
@@ -39,14 +39,16 @@ def content_json(content: Content) -> dict[str, object]:
     }
 
 
-def _page(title: str, content: Content | None) -> str:
+def _page(title: str, content: Content | None) -> tuple[str, str]:
     from plotly.offline import get_plotlyjs
 
     # A browser takes a carriage return for a line feed, and would then compute another hash.
     scripts = [script.replace("\r", "") for script in (get_plotlyjs(), *(_asset(name) for name in _script_names(content)))]
+    policy = content_security_policy(scripts, is_live=content is None)
     holes = {
-        "policy": escape(content_security_policy(scripts, is_live=content is None)),
+        "policy": escape(policy),
         "title": escape(f"{title} - r1"),
+        "name": escape(title),
         "style": Html(_asset("report.css")),
         "live": element("p", "connecting ...", id="live", role="status") if content is None else Html(),
         "contents": _contents(),
@@ -58,7 +60,7 @@ def _page(title: str, content: Content | None) -> str:
         "figures": json_island(content.figures if content else [], "figures"),
         "scripts": Html("\n".join(f"<script>{script}</script>" for script in scripts)),
     }
-    return Template(_asset("report.html")).substitute(holes)
+    return Template(_asset("report.html")).substitute(holes), policy
 
 
 def content_security_policy(scripts: Sequence[str], *, is_live: bool) -> str:

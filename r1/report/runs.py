@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from r1.config import RunConfig
-from r1.config_text import saved_config
 from r1.errors import UserError
 from r1.metrics import read_metrics
+from r1.report.saved_options import SavedOptions, read_saved_options
 
 MAX_RUNS = 8
 """Colours that can be told apart, by the colour-blind too."""
@@ -22,16 +22,18 @@ class ReportRun:
     path: Path
     label: str
     """What it is called beside the others: the name of its folder, or the path where two folders are called the same."""
-    config: RunConfig | None
-    """None where it cannot be read."""
-    config_problem: str | None
-    """Why not."""
+    saved: SavedOptions
     steps: Sequence[Mapping[str, Any]]
     """The events of kind "step" of metrics.jsonl, in order."""
     heldout: Sequence[Mapping[str, Any]]
     """The events of kind "heldout"."""
     summary: Mapping[str, Any] | None
     """summary.json; None until the run has ended, and while it goes on after a resume."""
+
+    @property
+    def config(self) -> RunConfig | None:
+        """None where it cannot be read."""
+        return self.saved.config
 
     @property
     def last_step(self) -> int:
@@ -62,17 +64,11 @@ def _load_run(path: Path, label: str, may_be_empty: bool) -> ReportRun:
     events = [] if may_be_empty and not (path / "metrics.jsonl").is_file() else read_metrics(path)
     if not events and not may_be_empty:
         raise UserError(f"{str(path / 'metrics.jsonl')!r} holds no finished step; make the report after the first one")
-    config, problem = None, None
-    try:
-        config = saved_config(path)
-    except UserError as error:  # no config.json, or one of another r1, whose options are others: the figures need none
-        problem = str(error)
     steps = [event for event in events if event["kind"] == "step"]
     return ReportRun(
         path=path,
         label=label,
-        config=config,
-        config_problem=problem,
+        saved=read_saved_options(path),
         steps=steps,
         heldout=[event for event in events if event["kind"] == "heldout"],
         summary=_summary(path, steps[-1]["step"] if steps else 0),

@@ -9,14 +9,8 @@ from r1.cli.printing import format_number
 from r1.report.choice import choose_rows, choose_steps
 from r1.report.markup import Html, element, folded, joined
 from r1.report.runs import ReportRun
-from r1.traces import list_trace_files, read_table
+from r1.traces import TraceRow, list_trace_files, read_rows, read_table
 from tasks.base import Split
-
-_PLACE_COLUMNS = ("group_id", "sample_id", "reward")
-_SHOWN_COLUMNS = (
-    *("group_id", "sample_id", "task", "problem_id", "question", "reference", "prompt_text", "prefill", "completion"),
-    *("num_tokens", "finish_reason", "reward", "breakdown", "error", "advantage"),
-)
 
 
 def sample_sections(runs: Sequence[ReportRun], count: int) -> Iterator[tuple[str, Html]]:
@@ -37,16 +31,16 @@ def sample_sections(runs: Sequence[ReportRun], count: int) -> Iterator[tuple[str
 
 
 def _section(run: ReportRun, key: str, step: int, split: Split, label: str | None) -> Html:
-    places = read_table(run.path, step, split, _PLACE_COLUMNS).to_pydict()
-    rewards = places["reward"]
-    chosen = choose_rows(rewards, list(zip(places["group_id"], places["sample_id"], strict=True)))
-    # The texts of a whole step may be many: Python only sees those that are shown.
-    rows = read_table(run.path, step, split, _SHOWN_COLUMNS).take(list(chosen)).to_pylist()
+    # The texts of a whole step may be many: only those that are shown are read.
+    places = read_table(run.path, step, split, ("group_id", "sample_id", "reward")).to_pydict()
+    keys, rewards = list(zip(places["group_id"], places["sample_id"], strict=True)), places["reward"]
+    chosen = {keys[index]: why for index, why in choose_rows(rewards, keys).items()}
+    rows = {(row.group_id, row.sample_id): row for row in read_rows(run.path, step, list(chosen), split)}
     known = [reward for reward in rewards if reward is not None]
     mean = format_number(sum(known) / len(known) if known else None)
     name = f"Step {step}" if split == "train" else f"Held-out, {'before training' if step == 0 else f'after step {step}'}"
     about = element("small", f"{len(rewards):,} completions, mean reward {mean}")
-    cards = [_card(row, why, key) for row, why in zip(rows, chosen.values(), strict=True)]
+    cards = [_card(rows[place], why, key) for place, why in chosen.items()]
     run_name = element("span", label, class_=f"run run-{key.partition('-')[0][3:]}") if label is not None else None
     return element(
         "section",
@@ -57,14 +51,14 @@ def _section(run: ReportRun, key: str, step: int, split: Split, label: str | Non
     )
 
 
-def _card(row: Mapping[str, Any], why: str, section_key: str) -> Html:
-    key = f"{section_key}-{row['group_id']}-{row['sample_id']}"
-    parts = split_text(row["prefill"] + row["completion"])
-    is_same = row["prompt_text"].removesuffix(row["prefill"]) == row["question"]
+def _card(row: TraceRow, why: str, section_key: str) -> Html:
+    key = f"{section_key}-{row.group_id}-{row.sample_id}"
+    parts = split_text(row.prefill + row.completion)
+    is_bare = row.prompt_text.removesuffix(row.prefill) == row.question
     shown = [
         element("header", element("b", why, class_=f"why {why.split()[0]}"), _facts(row)),
-        _text(row["question"], "question"),
-        None if is_same else folded("whole prompt", _text(row["prompt_text"], "prompt"), key=f"{key}-prompt"),
+        _text(row.question, "question"),
+        None if is_bare else folded("whole prompt", _text(row.prompt_text, "prompt"), key=f"{key}-prompt"),
         _text(parts.before, "answer") if parts.before.strip() else None,
     ]
     if parts.thinking is not None:
@@ -75,23 +69,22 @@ def _card(row: Mapping[str, Any], why: str, section_key: str) -> Html:
         shown.append(_answer(parts.after))
     elif parts.thinking is not None:
         shown.append(element("p", "nothing after the thinking", class_="none"))
-    shown.append(element("p", "reference ", element("code", _reference(row["reference"])), class_="reference"))
-    if row["error"] is not None:
-        shown.append(element("p", "error ", element("code", row["error"]), class_="reference"))
+    shown.append(element("p", "reference ", element("code", _reference(row.reference)), class_="reference"))
+    if row.error is not None:
+        shown.append(element("p", "error ", element("code", row.error), class_="reference"))
     return element("article", *shown, class_="sample")
 
 
-def _facts(row: Mapping[str, Any]) -> Html:
-    parts = [(name, format_number(value)) for name, value in row["breakdown"]]
+def _facts(row: TraceRow) -> Html:
     facts = [
-        ("reward", format_number(row["reward"])),
-        *parts,
-        ("advantage", format_number(row["advantage"], "+.2f")),
-        ("tokens", f"{row['num_tokens']:,}"),
-        ("finish", row["finish_reason"]),
-        ("group", f"{row['group_id']}, sample {row['sample_id']}"),
-        ("problem", row["problem_id"]),
-        *([("prefill", row["prefill"])] if row["prefill"] else []),
+        ("reward", format_number(row.reward)),
+        *((name, format_number(value)) for name, value in row.breakdown.items()),
+        *([("advantage", format_number(row.advantage, "+.2f"))] if row.advantage is not None else []),
+        ("tokens", f"{row.num_tokens:,}"),
+        ("finish", row.finish_reason),
+        ("group", f"{row.group_id}, sample {row.sample_id}"),
+        ("problem", row.problem_id),
+        *([("prefill", row.prefill)] if row.prefill else []),
     ]
     return element("ul", *(element("li", element("span", name), " ", value) for name, value in facts), class_="facts")
 
@@ -144,6 +137,5 @@ def _text(text: str, kind: str) -> Html:
     return element("pre", text, class_=f"text {kind}", tabindex="0", dir="auto")
 
 
-def _reference(stored: str) -> str:
-    reference = json.loads(stored)
+def _reference(reference: Mapping[str, Any]) -> str:
     return str(reference["answer"]) if set(reference) == {"answer"} else json.dumps(reference, ensure_ascii=False)

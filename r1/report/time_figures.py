@@ -8,7 +8,7 @@ from typing import Any
 
 from r1.metrics import PHASES
 from r1.report.figure_spec import FigureSpec, Line
-from r1.report.figures import Figure, metric_figure, plotly_figure, plotly_text, trace_meta
+from r1.report.figures import Figure, metric_figure, plotly_figure, plotly_text, run_legend, trace_meta
 from r1.report.runs import ReportRun
 from r1.report.series import rounded
 
@@ -56,9 +56,8 @@ def _phases_by_step(run: ReportRun) -> Figure:
     ]
     notes = [f"each bar is the mean of {width} steps, from the one it stands at"] if width > 1 else []
     tells = "Seconds by phase. Sampling grows with the response length; what is not sampling or update should stay thin."
-    return plotly_figure(
-        "phases", "time", "Phases of a step", tells, traces, {"title": {"text": "s"}}, notes=notes, barmode="stack", bargap=0.08
-    )
+    legend = [{**trace["meta"], "look": "box"} for trace in traces]
+    return _phase_figure(tells, traces, legend, notes=notes, barmode="stack", bargap=0.15 if len(parts) < 100 else 0)
 
 
 def _mean_phases(runs: Sequence[ReportRun]) -> Figure:
@@ -71,9 +70,12 @@ def _mean_phases(runs: Sequence[ReportRun]) -> Figure:
     ]
     axis = {"type": "category", "title": {"text": "phase"}}
     tells = "Mean seconds of a step by phase."
-    return plotly_figure(
-        "phases", "time", "Phases of a step", tells, traces, {"title": {"text": "s"}}, x_axis=axis, barmode="group"
-    )
+    return _phase_figure(tells, traces, run_legend(runs), x_axis=axis, barmode="group")
+
+
+def _phase_figure(tells: str, traces: Sequence[Mapping[str, Any]], legend: Sequence[Mapping[str, Any]], **options: Any) -> Figure:
+    y_axis = {"title": {"text": "s"}}
+    return plotly_figure("phases", "time", "Phases of a step", tells, traces, y_axis, legend=legend, **options)
 
 
 def _bars(name: str, color: str, run: int, x: Sequence[Any], y: Sequence[float | None]) -> dict[str, Any]:
@@ -83,7 +85,7 @@ def _bars(name: str, color: str, run: int, x: Sequence[Any], y: Sequence[float |
         "x": list(x),
         "y": list(y),
         "hovertemplate": "%{y:.3~g} s",
-        "meta": trace_meta(color, run, name),
+        "meta": trace_meta(color, run, name, name),
     }
 
 

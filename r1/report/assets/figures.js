@@ -13,6 +13,10 @@
     return element;
   };
 
+  // Whether the reader has switched a trace off, with the page's switch of its run or with an entry of its figure's legend.
+  const isHidden = ({ run, line }, { hidden }) =>
+    hiddenRuns.has(run) || hidden.some((entry) => (entry.run === undefined ? entry.line === line : entry.run === run));
+
   const painted = (trace) => {
     const color = R1.color(trace.meta.color);
     const copy = { ...trace };
@@ -22,43 +26,62 @@
       copy.marker = { ...trace.marker, color, line: { ...trace.marker?.line, color: R1.color("card") } };
     }
     if (trace.error_y) copy.error_y = { ...trace.error_y, color };
-    if (hiddenRuns.has(trace.meta.run)) copy.visible = false;
     return copy;
   };
 
   const layoutOf = (figure) => {
     const [text, grid, edge, card] = ["text", "grid", "edge", "card"].map(R1.color);
     const axis = { gridcolor: grid, linecolor: edge, zeroline: false, automargin: true, tickcolor: edge };
-    const legend = { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 11 }, bgcolor: "rgba(0,0,0,0)" };
     const hoverlabel = { bgcolor: card, bordercolor: edge, font: { color: text, size: 12 }, namelength: -1 };
     return {
       ...figure.layout,
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: text },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
-      margin: { l: 46, r: 14, t: 10, b: 36 },
-      height: figure.layout.showlegend ? 285 : 250,
-      xaxis: { ...axis, ...figure.layout.xaxis, title: { ...figure.layout.xaxis.title, standoff: 6 } },
+      margin: { l: 46, r: 14, t: 12, b: 36 },
+      height: 250,
+      xaxis: { ...axis, ...figure.layout.xaxis, title: { ...figure.layout.xaxis.title, standoff: 6, font: { size: 12 } } },
       yaxis: { ...axis, ...figure.layout.yaxis },
-      legend,
+      modebar: { bgcolor: card, color: R1.color("muted"), activecolor: R1.color("accent") },
       hoverlabel,
       uirevision: "keep", // zoom and legend clicks outlast new data
       ...size,
     };
   };
 
+  const tracesOf = (entry) =>
+    entry.figure.data.map((trace) => ({ ...painted(trace), visible: !isHidden(trace.meta, entry) }));
+
+  // Named one by one: among plotly's own is one that sends the figure to its makers' cloud.
+  const BUTTONS = ["zoom2d", "pan2d", "resetScale2d"];
+  // An SVG, for papers; with title and legend, which the page shows outside of the plot.
+  const saveButton = (entry) => ({
+    name: "save",
+    title: "Save as SVG",
+    icon: Plotly.Icons.camera,
+    click: () => {
+      const { figure } = entry;
+      const layout = { ...layoutOf(figure), title: { text: figure.layout.meta.title }, margin: {}, width: 800, height: 450 };
+      layout.showlegend = figure.legend.length > 0;
+      layout.paper_bgcolor = layout.plot_bgcolor = R1.color("card");
+      const options = { format: "svg", width: 800, height: 450, filename: figure.key.replace(/[^\w-]/g, "-") };
+      return Plotly.downloadImage({ data: tracesOf(entry), layout }, options);
+    },
+  });
+
   const config = {
     displaylogo: false,
+    displayModeBar: "hover",
     responsive: true,
-    modeBarButtonsToRemove: ["lasso2d", "select2d", "zoomIn2d", "zoomOut2d"],
+    showSendToCloud: false,
+    plotlyServerURL: "",
   };
 
   const draw = (entry) => {
     const { figure, plot } = entry;
     const draws = entry.isDrawn ? Plotly.react : Plotly.newPlot;
     entry.isDrawn = true;
-    const toImageButtonOptions = { filename: figure.key.replace(/[^\w-]/g, "-"), scale: 2 };
-    draws(plot, figure.data.map(painted), layoutOf(figure), { ...config, toImageButtonOptions });
+    draws(plot, tracesOf(entry), layoutOf(figure), { ...config, modeBarButtons: [[saveButton(entry), ...BUTTONS]] });
   };
 
   // Folded figures have no width yet; they are drawn when they are unfolded.
@@ -77,7 +100,8 @@
         setTimeout(next);
       }
     };
-    next();
+    // Not at once: plotly 4.1.1 never returns when a figure is drawn again in the same turn with another size, as for printing.
+    setTimeout(next);
   };
 
   R1.drawNow = (newSize) => {
@@ -90,6 +114,8 @@
   const newEntry = (figure) => {
     const card = make("figure", "figure");
     const entry = { figure, card, plot: make("div", "plot"), notes: make("div"), values: make("details"), isDrawn: false };
+    entry.legend = make("ul", "legend");
+    entry.hidden = []; // entries of the legend that are switched off
     card.dataset.key = figure.key;
     const caption = make("figcaption");
     caption.append(make("h3", "", figure.title), make("p", "tells", figure.tells));
@@ -97,8 +123,31 @@
     entry.plot.setAttribute("aria-label", `${figure.title}; its values are in the table below`);
     entry.values.append(make("summary", "", "values"));
     entry.values.addEventListener("toggle", () => fillValues(entry));
-    card.append(caption, entry.plot, entry.notes, entry.values);
+    card.append(caption, entry.legend, entry.plot, entry.notes, entry.values);
     return entry;
+  };
+
+  const fillLegend = (entry) => {
+    const { figure, legend } = entry;
+    const names = figure.legend.map(({ label }) => label).join("\n");
+    if (legend.dataset.names === names) return; // the button that was just pressed keeps the focus
+    legend.dataset.names = names;
+    entry.hidden = [];
+    legend.replaceChildren(...figure.legend.map((part) => {
+      const button = make("button", `look ${part.look}`, part.label);
+      button.type = "button";
+      button.style.setProperty("--swatch", `var(--${part.color})`);
+      button.setAttribute("aria-pressed", "true");
+      button.addEventListener("click", () => {
+        const isShown = entry.hidden.includes(part);
+        entry.hidden = isShown ? entry.hidden.filter((other) => other !== part) : [...entry.hidden, part];
+        button.setAttribute("aria-pressed", String(isShown));
+        draw(entry);
+      });
+      const item = make("li");
+      item.append(button);
+      return item;
+    }));
   };
 
   // A row a step, a column a line: for those who cannot hover, and for copying.
@@ -141,6 +190,7 @@
       if (!cards.has(figure.key)) cards.set(figure.key, newEntry(figure));
       const entry = cards.get(figure.key);
       entry.figure = figure;
+      fillLegend(entry);
       entry.notes.replaceChildren(...figure.notes.map((note) => make("p", "note", note)));
       fillValues(entry);
     }

@@ -26,7 +26,7 @@
         else link.removeAttribute("aria-current");
       }
     },
-    { rootMargin: "-35% 0px -60% 0px" },
+    { rootMargin: "-25% 0px -74% 0px" },
   );
   for (const id of links.keys()) seen.observe(document.getElementById(id));
 }
