@@ -13,6 +13,7 @@ from r1.report.series import Series, rounded, say_steps, series_of, smoothed, sm
 
 # Drawn by the page's script, which knows what these fields mean; `data` and `layout` are plotly's.
 Figure = Mapping[str, Any]
+_WHOLE = {"simplify": False}  # plotly would leave out points that lie close to a straight line
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star", "pentagon")
 
@@ -139,14 +140,14 @@ def _line_traces(
         dash = "dot" if line.look == "thin" else "solid"
         # One or two steps are no line yet.
         mode = "lines" if len(series.steps) > 2 else "lines+markers"
-        yield raw | {"mode": mode, "line": {"width": 1.5, "dash": dash}, "marker": {"size": 6}}
+        yield raw | {"mode": mode, "line": {"width": 1.5, "dash": dash, **_WHOLE}, "marker": {"size": 6}}
         return
-    yield raw | {"mode": "lines", "line": {"width": 1}, "opacity": 0.4}
+    yield raw | {"mode": "lines", "line": {"width": 1, **_WHOLE}, "opacity": 0.4}
     strong = _trace(smoothed(series, window), spec, name or "smoothed", color, run, line.label)
     dash = _DASHES[index % len(_DASHES)] if is_compared else "solid"
     # Compared runs are many: the values that were measured are enough in the hover box.
-    hover = {"hoverinfo": "skip"} if is_compared else {"hovertemplate": f"%{{y:{number}}} (mean of {window} steps)"}
-    yield strong | {"mode": "lines", "line": {"width": 2.4, "dash": dash}, **hover}
+    hover = {"hoverinfo": "skip", "hovertemplate": None} if is_compared else {"hovertemplate": f"%{{y:{number}}} (mean of {window} steps)"}
+    yield strong | {"mode": "lines", "line": {"width": 2.4, "dash": dash, **_WHOLE}, **hover}
 
 
 def _point_trace(

@@ -92,7 +92,7 @@ FIXED_FIGURES = (
         section="groups",
         title="Truncated completions",
         tells="Cut off at the token limit, mostly before an answer.",
-        lines=(Line("truncated_share"),),
+        lines=(Line("truncated_share", "training"),),
         heldout=(Line("truncated_share", "held-out"),),
         is_share=True,
     ),

@@ -36,7 +36,7 @@ def headlines(run: ReportRun) -> list[Headline]:
 def state(run: ReportRun) -> str:
     """Whether it has ended, as far as its folder tells."""
     if run.summary is None:
-        return "going on, or ended without a summary"
+        return "no summary yet"
     if run.config is not None and run.last_step < run.config.num_steps:
         return "ended early"
     return "finished"

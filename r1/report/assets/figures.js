@@ -81,7 +81,9 @@
     const { figure, plot } = entry;
     const draws = entry.isDrawn ? Plotly.react : Plotly.newPlot;
     entry.isDrawn = true;
-    draws(plot, tracesOf(entry), layoutOf(figure), { ...config, modeBarButtons: [[saveButton(entry), ...BUTTONS]] });
+    // The same object each time: for another one plotly would begin anew, and forget the zoom.
+    entry.config ??= { ...config, modeBarButtons: [[saveButton(entry), ...BUTTONS]] };
+    draws(plot, tracesOf(entry), layoutOf(figure), entry.config);
   };
 
   // Folded figures have no width yet; they are drawn when they are unfolded.

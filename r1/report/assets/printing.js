@@ -1,7 +1,7 @@
 // Printing: light colours, and figures as wide as half of a page. Folded thinking stays as it is on the screen.
 "use strict";
 {
-  const HALF_PAGE = { width: 315, height: 225, autosize: false }; // of A4 and Letter with margins of 12 mm, in CSS pixels
+  const HALF_PAGE = { width: 315, height: 200, autosize: false }; // of A4 and Letter with margins of 12 mm, in CSS pixels
   let theme;
   window.addEventListener("beforeprint", () => {
     theme = document.documentElement.dataset.theme;
