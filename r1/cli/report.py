@@ -11,7 +11,7 @@ from r1.errors import UserError
 # plotly, pyarrow and the store are imported where they are used: `r1 --help` answers without them.
 
 Runs = Annotated[
-    list[Path], typer.Argument(metavar="RUN [RUN2 ...]", help="The folders that the runs write to.", show_default=False)
+    list[Path], typer.Argument(metavar="RUN", help="The folders that the runs write to.", show_default=False)
 ]
 Samples = Annotated[
     int, typer.Option("--samples", min=0, help="Training steps to show completions of, at most; 0: none, of held-out neither.")
