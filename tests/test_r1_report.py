@@ -194,6 +194,18 @@ def test_headline_figures_stand_side_by_side(tmp_path: Path):
     assert "Steps4 of 4 no summary yet2 of 4 no summary yet" in text
 
 
+def test_what_the_console_warned_of_is_in_the_page_the_latest_first(tmp_path: Path):
+    # 9 of 10 completions cut off in every step: said at once, and again as it goes on
+    runs = [metric_run(tmp_path / name, truncated_share=[0.9] * 120, zero_variance_share=[0.0] * 120) for name in "ab"]
+    alone, both = (content_of(*of).slots["headline"] for of in (runs[:1], runs))
+    said = re.findall(r"step (\d+) \d+ % of the completions.*?docs/tuning.md#truncated", Texts(alone).text)
+
+    assert len(said) >= 3
+    assert said == sorted(said, key=int, reverse=True)
+    assert both.count("docs/tuning.md#truncated") == 2 * len(said)
+    assert re.search(r"<summary>\d+ earlier warnings</summary>", both)
+
+
 def test_folders_of_one_name_are_told_apart_by_their_paths(tmp_path: Path):
     runs = [metric_run(tmp_path / parent / "run", entropy=[1.0]) for parent in ("x", "y")]
 

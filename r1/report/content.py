@@ -8,7 +8,7 @@ from typing import Any
 from r1.config_text import config_lines, differing_options, option_values, toml_value
 from r1.report.figure_list import figure_specs
 from r1.report.figures import Figure, metric_figures, recorded_names
-from r1.report.headline import describe, fault_list, headline_table, run_name, state, tiles
+from r1.report.headline import describe, fault_list, headline_table, run_name, state, tiles, warning_list
 from r1.report.markup import Html, element, folded, joined, table
 from r1.report.runs import ReportRun, load_runs
 from r1.report.samples import sample_sections
@@ -61,14 +61,16 @@ def _headline(runs: Sequence[ReportRun]) -> Html:
     if len(runs) == 1:
         run = runs[0]
         about = element("p", describe(run), class_="about")
-        return joined([element("h1", run.label, " ", element("small", state(run), class_="state")), about, tiles(run)])
+        heading = element("h1", run.label, " ", element("small", state(run), class_="state"))
+        return joined([heading, about, tiles(run), warning_list(runs)])
     # Each a switch that hides the run in all figures.
     switches = (
         element("button", run.label, class_=f"run run-{index}", type="button", data_run=index, aria_pressed="true")
         for index, run in enumerate(runs)
     )
     heading = element("h1", f"{len(runs)} runs")
-    return joined([heading, element("p", *switches, class_="runs"), headline_table(runs), _options(runs)])
+    names = element("p", *switches, class_="runs")
+    return joined([heading, names, headline_table(runs), _options(runs), warning_list(runs)])
 
 
 def _options(runs: Sequence[ReportRun]) -> Html:

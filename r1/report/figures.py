@@ -133,7 +133,6 @@ def _line_traces(
     window = smoothing_window(len(series.known)) if line.look == "main" else 1
     is_compared = len(runs) > 1
     name = _name(runs, run, index, line)
-    number = _number_format(spec)
     color = f"run-{run}" if is_compared else f"line-{index}"
     raw = _trace(series, spec, name or "each step", color, run, line.label)
     if window == 1:
@@ -145,8 +144,9 @@ def _line_traces(
     yield raw | {"mode": "lines", "line": {"width": 1, **_WHOLE}, "opacity": 0.4}
     strong = _trace(smoothed(series, window), spec, name or "smoothed", color, run, line.label)
     dash = _DASHES[index % len(_DASHES)] if is_compared else "solid"
+    mean = f"%{{y:{_number_format(spec)}}} (mean of {window} steps)"
     # Compared runs are many: the values that were measured are enough in the hover box.
-    hover = {"hoverinfo": "skip", "hovertemplate": None} if is_compared else {"hovertemplate": f"%{{y:{number}}} (mean of {window} steps)"}
+    hover = {"hoverinfo": "skip", "hovertemplate": None} if is_compared else {"hovertemplate": mean}
     yield strong | {"mode": "lines", "line": {"width": 2.4, "dash": dash, **_WHOLE}, **hover}
 
 

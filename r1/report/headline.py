@@ -4,9 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from r1.metrics import FORMAT_KEY
-from r1.report.markup import Html, element, joined, table
+from r1.report.markup import Html, element, folded, joined, table
 from r1.report.runs import ReportRun
 from r1.report.series import series_of
+from r1.step_warnings import warnings_of
+
+MAX_WARNINGS = 4
+"""Shown unfolded, the latest; what was said in the first steps is often of no more interest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,6 +86,27 @@ def describe(run: ReportRun) -> str:
         f"{task} · {config.model.path} · seed {config.seed} · {rollout.num_prompts} prompts x {rollout.group_size} completions "
         f"of at most {rollout.max_completion_tokens} tokens a step"
     )
+
+
+def warning_list(runs: Sequence[ReportRun]) -> Html | None:
+    """What the console said while the runs went on, latest first; all but the first few folded."""
+    said = [
+        (warning.step, index, str(warning))
+        for index, run in enumerate(runs)
+        for warning in warnings_of(run.events, run.config)
+    ]
+    if not said:
+        return None
+    names = [element("span", run_name(run.label, index), " ") if len(runs) > 1 else None for index, run in enumerate(runs)]
+    lines = [
+        element("li", names[index], element("b", f"step {step}"), f" {text}")
+        for step, index, text in sorted(said, key=lambda one: -one[0])
+    ]
+    shown = [element("ul", *lines[:MAX_WARNINGS], class_="warnings")]
+    if len(lines) > MAX_WARNINGS:
+        rest = element("ul", *lines[MAX_WARNINGS:], class_="warnings")
+        shown.append(folded(f"{len(lines) - MAX_WARNINGS} earlier warnings", rest, key="warnings"))
+    return joined([element("h2", "Warnings"), *shown])
 
 
 def fault_list(runs: Sequence[ReportRun]) -> Html | None:

@@ -36,6 +36,11 @@ class ReportRun:
         return self.saved.config
 
     @property
+    def events(self) -> list[Mapping[str, Any]]:
+        """Steps and evaluations in the order of time: the evaluation of a step comes after it."""
+        return sorted([*self.steps, *self.heldout], key=lambda event: (event["step"], event["kind"] == "heldout"))
+
+    @property
     def last_step(self) -> int:
         """0 before the first."""
         return self.steps[-1]["step"] if self.steps else 0

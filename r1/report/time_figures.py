@@ -55,7 +55,7 @@ def _phases_by_step(run: ReportRun) -> Figure:
         for index, name in enumerate(phase_names([run]))
     ]
     notes = [f"each bar is the mean of {width} steps, from the one it stands at"] if width > 1 else []
-    tells = "Seconds by phase. Sampling grows with the response length; what is not sampling or update should stay thin."
+    tells = "Seconds by phase. What is neither sampling nor update should stay thin."
     legend = [{**trace["meta"], "look": "box"} for trace in traces]
     return _phase_figure(tells, traces, legend, notes=notes, barmode="stack", bargap=0.15 if len(parts) < 100 else 0)
 
