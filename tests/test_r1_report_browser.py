@@ -405,9 +405,14 @@ def test_the_live_page_follows_the_run_and_keeps_what_the_reader_has_done(browse
         assert any("the ninth" in text for text in shown_samples(browser))
         assert run_js(browser, "return typeof window.hacked") == "undefined"
 
-        (run / "summary.json").write_text(json.dumps({"steps": 9, "total_s": 30.0, "faults": ["<b>late</b>"]}))
+        run_js(browser, "document.querySelector('[data-fold=config-0]').open = true")
+        ended = {"steps": 9, "total_s": 30.0, "faults": ["<b>late</b>"], "versions": {"python": "3.11.7"}}
+        (run / "summary.json").write_text(json.dumps(ended))
         wait_for(lambda: run_js(browser, status).startswith("ended, last step 9"), "the end")
         assert run_js(browser, "return document.querySelector('.faults').innerText").strip() == "<b>late</b>"
+        # The versions came into the part that was open.
+        assert run_js(browser, "return document.querySelector('[data-fold=versions-0] td').textContent") == "3.11.7"
+        assert run_js(browser, "return document.querySelector('[data-fold=config-0]').open") is True
         assert browser.get_log("browser") == []
     finally:
         server.shutdown()
