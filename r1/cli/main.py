@@ -9,6 +9,7 @@ import typer
 
 from r1.cli.config import app as config_app
 from r1.cli.printing import printable
+from r1.cli.report import report, serve
 from r1.cli.rewards import app as rewards_app
 from r1.cli.tasks import app as tasks_app
 from r1.cli.traces import app as traces_app
@@ -25,6 +26,8 @@ app.add_typer(traces_app, name="traces")
 app.add_typer(rewards_app, name="rewards")
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(config_app, name="config")
+app.command()(report)
+app.command()(serve)
 
 
 def _print_version(is_wanted: bool) -> None:

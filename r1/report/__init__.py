@@ -1,0 +1,1 @@
+"""`r1 report` and `r1 serve`: a run as one page of figures and samples."""
