@@ -6,7 +6,7 @@ and DuckDB all read are used: a list of (name, value) where a map would be the n
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -78,16 +78,16 @@ class TraceRow:
     """[L] the learner's before the step's first update; () where it was not learnt from, or as `token_ids`."""
     entropies: tuple[float, ...] = ()
     """[L] nats, of the learner's distribution for each token; () as `old_logprobs`."""
-    sample_s: float | None = None
-    """Seconds from when an engine took it to its last token."""
-    score_s: float | None = None
+    sample_s: float | None = field(default=None, compare=False)
+    """Seconds from when an engine took it to its last token. No matter of equality: a run that is repeated takes other times."""
+    score_s: float | None = field(default=None, compare=False)
     """Seconds that the reward functions took, all together."""
 
 
 FILE_PREFIX: Mapping[Split, str] = {"train": "step", "heldout": "heldout"}
 TOKEN_COLUMNS = ("token_ids", "rollout_logprobs", "old_logprobs", "entropies")
 """Those with a number for each token: most of a file."""
-COLUMNS = tuple(field.name for field in fields(TraceRow))
+COLUMNS = tuple(column.name for column in fields(TraceRow))
 
 
 def trace_path(run_dir: str | Path, step: int, split: Split) -> Path:
@@ -156,7 +156,7 @@ def trace_row(values: Mapping[str, Any]) -> TraceRow:
 
 
 def _default(name: str) -> Any:
-    value = next(field.default for field in fields(TraceRow) if field.name == name)
+    value = next(column.default for column in fields(TraceRow) if column.name == name)
     return list(value) if isinstance(value, tuple) else value
 
 
