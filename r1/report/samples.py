@@ -40,7 +40,8 @@ def _section(run: ReportRun, key: str, step: int, split: Split, label: str | Non
     mean = format_number(sum(known) / len(known) if known else None)
     name = f"Step {step}" if split == "train" else f"Held-out, {'before training' if step == 0 else f'after step {step}'}"
     about = element("small", f"{len(rewards):,} completions, mean reward {mean}")
-    cards = [_card(rows[place], why, key) for place, why in chosen.items()]
+    # A run that goes back to a checkpoint may have written the file anew between the two readings.
+    cards = [_card(rows[place], why, key) for place, why in chosen.items() if place in rows]
     run_name = element("span", label, class_=f"run run-{key.partition('-')[0][3:]}") if label is not None else None
     return element(
         "section",
