@@ -144,6 +144,15 @@ def test_a_model_folder_without_config(train, tmp_path):
     assert "has no config.json" in error
 
 
+def test_an_error_quotes_a_name_without_obeying_it(train):
+    code, error = train("no\x1b[2J\nsuch.toml")
+    assert code == 2
+    assert error.startswith("error: config file 'no\\x1b[2J\\nsuch.toml'")
+    code, error = train(QUICKSTART, "rollout.no\x1b[2J\nsuch=1")
+    assert code == 2
+    assert error.startswith("error: unknown option 'rollout.no\\x1b[2J\\nsuch'")
+
+
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
 def test_a_model_folder_with_a_broken_file(train, tmp_path, file):
     shutil.copytree(MODEL, tmp_path / "model")

@@ -10,6 +10,7 @@ from run_records import Event, Metrics, heldout, run_config
 from run_records import step as event
 
 from r1.console import RunConsole
+from r1.run_output import RunOutput
 
 METRICS = {
     "reward": 0.61,
@@ -221,7 +222,7 @@ def test_the_terminal_is_given_back_however_the_run_ends(error: type[BaseExcepti
 def test_forced_colours_in_a_pipe_do_not_move_the_cursor(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     written = io.StringIO()
-    with RunConsole(run_config(), Console(file=written, width=200)) as shown:
+    with RunConsole(run_config(), RunOutput(Console(file=written, width=200))) as shown:
         shown.show(step(1))
         shown.show_groups(3, groups_of("19"))
     assert HIDE_CURSOR not in written.getvalue()
