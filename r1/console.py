@@ -18,7 +18,7 @@ from r1.config import RunConfig
 from r1.console_numbers import Event, Number, clock, heldout_text, line_numbers, panel_numbers, phase_seconds, step_seconds
 from r1.console_panel import Panel
 from r1.console_sample import choose_sample, log_lines
-from r1.run_history import RECENT
+from r1.run_history import RECENT, mismatch_is_bounded
 from r1.run_output import RunOutput
 from r1.step_warnings import StepWarning, WarningLog
 from r1.types import ScoredGroup
@@ -141,7 +141,8 @@ class RunConsole:
 
     def _is_alarming(self, event: Event) -> bool:
         mismatch = event["metrics"].get("mismatch", 0.0)
-        return mismatch is None or mismatch > self._config.sync.max_logprob_diff  # None was not finite
+        is_above = mismatch is None or mismatch > self._config.sync.max_logprob_diff  # None was not finite
+        return is_above and mismatch_is_bounded(self._config)
 
     def _print_line(self, fields: Sequence[Number], more: Sequence[Number]) -> None:
         styles = {**_STYLES, "mismatch": "bold red"} if self._panel.is_alarming else _STYLES

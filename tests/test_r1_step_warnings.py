@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from run_records import heldout, run_config, step, steps
 
+from r1.config import RunConfig
 from r1.step_warnings import GONE_STEPS, REPEAT_STEPS, RULES, WarningLog, warnings_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,9 +40,11 @@ def test_the_log_knows_what_holds_whether_it_is_said_or_not():
 
 def test_an_evaluation_can_bring_a_warning_and_keeps_the_others():
     log = WarningLog(run_config())
-    events = [*steps((20, {"reward": 0.5})), heldout(20, accuracy=0.6, accuracy_error=0.03)]
+    accuracies = {0: 0.6, 10: 0.6, 20: 0.5, 30: 0.5}
+    evaluations = [heldout(number, accuracy=value, accuracy_error=0.02) for number, value in accuracies.items()]
+    events = [*steps((20, {"reward": 0.5}), (20, {"reward": 0.7})), *evaluations]
     assert [warning for event in events for warning in log.add(event)] == []
-    assert [warning.key for warning in log.add(heldout(20, accuracy=0.5, accuracy_error=0.03))] == ["held-out"]
+    assert [warning.key for warning in log.add(heldout(40, accuracy=0.5, accuracy_error=0.02))] == ["held-out"]
 
 
 def test_a_record_without_anything_is_silent():
@@ -86,3 +89,23 @@ def test_each_warning_has_its_heading_in_the_docs(key: str):
     headings = re.findall(r"^## (.+)$", (ROOT / "docs/tuning.md").read_text(), re.MULTILINE)
     # How GitHub makes an anchor: lower case, spaces become dashes.
     assert key in [heading.lower().replace(" ", "-") for heading in headings]
+
+
+def _named_options(text: str) -> list[str]:
+    sections = "|".join(name for name, field in RunConfig.model_fields.items() if hasattr(field.annotation, "model_fields"))
+    return re.findall(rf"(?<![\w/.])(?:{sections})\.[a-z_]+", text)
+
+
+@pytest.mark.parametrize("path", ["docs/tuning.md", "r1/sample_warnings.py", "r1/learner_warnings.py"])
+def test_each_option_that_is_named_exists(path: str):
+    text = (ROOT / path).read_text()
+    code = re.sub(r"config\.[a-z_.]+", "", text)  # what the rules read: mypy looks after that
+    known = {
+        f"{section}.{option}"
+        for section, field in RunConfig.model_fields.items()
+        if hasattr(field.annotation, "model_fields")
+        for option in field.annotation.model_fields
+    }
+    named = set(_named_options(code)) - {"task.difficulty.startswith"}
+    assert len(named) >= 5
+    assert named <= known
