@@ -171,7 +171,7 @@ def is_sample_step(step: int, num_steps: int) -> bool:
     >>> [step for step in range(1, 101) if is_sample_step(step, 100)]
     [1, 2, 4, 8, 10, 16, 20, 30, 32, 40, 50, 60, 64, 70, 80, 90, 100]
     """
-    return step & (step - 1) == 0 or step % max(1, num_steps // 10) == 0 or step == num_steps
+    return step & (step - 1) == 0 or step % -(-num_steps // 10) == 0 or step == num_steps
 
 
 def _is_live(console: Console) -> bool:

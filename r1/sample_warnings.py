@@ -163,7 +163,7 @@ def _is_other_length(now: float, then: float | None, rise: float | None) -> bool
 
 
 def _slow_change_of_length(run: RunHistory) -> tuple[float | None, float | None, float | None, str]:
-    """Against the earliest window that the length has left and the reward has not: length now and then, the reward's rise, when."""
+    """Against the earliest window that the length has left and the reward has not: length now, then, the reward's rise, when."""
     now, reward = run.mean("completion_tokens"), run.mean("reward")
     for index, (then, earned) in enumerate(zip(run.windows("completion_tokens"), run.windows("reward"), strict=True)):
         rise = None if reward is None or earned is None else reward - earned

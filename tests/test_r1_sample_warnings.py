@@ -94,8 +94,8 @@ def test_length_that_grows_or_shrinks_without_paying():
 def test_length_that_drifts_slowly():
     drift = [(1, {"completion_tokens": 100.0 * 20 ** (number / 200), "reward": 0.5}) for number in range(200)]
     text = said(steps(*drift))["length"]
-    # 20 steps are a factor of 20 ** 0.1 = 1.35. The mean of the first ten steps is 107, of the last ten 1,843.
-    assert text.startswith("completions went from 107 to 1843 tokens since step 10, the reward by +0.00: longer is not better")
+    # 20 steps are a factor of 20 ** 0.1 = 1.35. The mean of the first ten steps is 107, of the last ten 1,844.
+    assert text.startswith("completions went from 107 to 1844 tokens since step 10, the reward by +0.00: longer is not better")
     paid = [(1, {"completion_tokens": 100.0 * 20 ** (number / 200), "reward": number / 200}) for number in range(200)]
     assert said(steps(*paid)) == {}
 

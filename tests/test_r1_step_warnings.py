@@ -1,10 +1,11 @@
 """When a warning is said, and that a healthy run is silent. The rules: test_r1_sample_warnings.py, test_r1_learner_warnings.py."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
-from run_records import heldout, run_config, step, steps
+from run_records import heldout, run_config, steps
 
 from r1.config import RunConfig
 from r1.step_warnings import GONE_STEPS, REPEAT_STEPS, RULES, WarningLog, warnings_of
@@ -53,35 +54,10 @@ def test_a_record_without_anything_is_silent():
     assert warnings_of([{"kind": "step", "step": 1, "metrics": {}}, *steps((30, {}), (30, {"reward": None}))], run_config()) == []
 
 
-def test_a_healthy_run_is_silent():
-    """The quickstart's own course, in figures rounded from one of its runs."""
-    course = [
-        {
-            "reward": 0.3 + 0.6 * share,
-            "accuracy": 0.25 + 0.55 * share,
-            "reward/reasoning_format": 0.59 + 0.39 * share,
-            "completion_tokens": 34 + 24 * share,
-            "truncated_share": 0.004,
-            "zero_variance_share": 0.15 * share,
-            "duplicate_share": 0.19 + 0.63 * share,
-            "entropy": 0.18 - 0.155 * share,
-            "grad_norm": 0.5 - 0.3 * share,
-            "mismatch": 8e-8,
-            "mismatch_kl": 0.0,
-            "approx_kl": 0.0,
-            "clip_low_share": 0.0,
-            "clip_high_share": 0.0,
-            "skipped_updates": 0.0,
-            "unjudged_share": 0.0,
-            "score_error_share": 0.0,
-            "staleness": 0.0,
-        }
-        for share in (min(1.0, number / 25) for number in range(1, 51))
-    ]
-    timings = {"sample": 2.2, "score": 0.1, "update": 1.6, "publish": 0.01, "load": 0.06, "write": 0.01}
-    events = [step(number, metrics, timings) for number, metrics in enumerate(course, start=1)]
-    evaluations = [heldout(number, accuracy=accuracy, accuracy_error=0.05) for number, accuracy in ((20, 0.79), (40, 0.85), (50, 0.84))]
-    assert warnings_of(sorted([*events, *evaluations], key=lambda event: event["step"]), run_config()) == []
+def test_a_healthy_run_is_warned_of_one_thing():
+    """The quickstart's own record: only at its end its entropy is spent."""
+    events = [json.loads(line) for line in (ROOT / "tests/records/quickstart.jsonl").read_text().splitlines()]
+    assert [(warning.step, warning.key) for warning in warnings_of(events, run_config())] == [(45, "entropy-low")]
 
 
 @pytest.mark.parametrize("key", RULES)

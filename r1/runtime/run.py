@@ -13,6 +13,7 @@ from rich.console import Console
 from r1.config import RunConfig
 from r1.console import RunConsole
 from r1.curves import draw_curves
+from r1.errors import UserError
 from r1.evaluate import evaluate, sample_statistics
 from r1.faults import FaultLog
 from r1.files import atomic_file
@@ -127,7 +128,12 @@ def _train_and_report(
         ended_with.append(f"{type(error).__name__}: {error}")
         raise
     finally:
-        summary = _summarize(config, run_dir, [*(fault.text for fault in faults.faults), *ended_with], started_s)
+        try:
+            summary = _summarize(config, run_dir, [*(fault.text for fault in faults.faults), *ended_with], started_s)
+        except UserError as error:  # a damaged record must not hide how the run ended
+            if not ended_with:
+                raise
+            output.say(f"no summary.json: {error}", style="yellow")
     output.print(before_after_table(summary))
     draw_curves(run_dir)
     output.say(
