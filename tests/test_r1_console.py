@@ -252,3 +252,12 @@ def test_the_time_left_forgets_steps_of_long_ago():
 def test_a_log_shows_ten_samples_of_a_short_run():
     # 19 steps: powers of two, each second step (19 / 10 rounded up), the last
     assert [step for step in range(1, 20) if is_sample_step(step, 19)] == [1, 2, 4, 6, 8, 10, 12, 14, 16, 18, 19]
+
+
+def test_a_mismatch_of_stale_tokens_is_not_red():
+    rollout = {"num_prompts": 4, "group_size": 4, "max_prompt_tokens": 8, "max_completion_tokens": 64, "max_staleness": 1}
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=200, height=24, _environ={"TERM": "xterm"})
+    with RunConsole(run_config(rollout=rollout), RunOutput(console)) as shown:
+        shown.show(step(1, {"mismatch": 0.3}))  # the bound is 1e-4
+    assert "\x1b[1;31m" not in written.getvalue()
