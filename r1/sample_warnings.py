@@ -24,7 +24,7 @@ MAX_DUPLICATES = 0.9
 # Two completions of 10 nats would agree once in 22,000 times, were all ways equally likely. The quickstart begins with 6.
 MANY_DUPLICATES, NATS_APART = 0.5, 10.0
 LENGTH_FACTOR, LENGTH_STEPS, LENGTH_MEAN = 2.0, 20, 5
-# Of an evaluation: then of 300 simulated runs of a policy that stays what it is, with an independent error in each of their 30
+# Of an evaluation: then of 100 simulated runs of a policy that stays what it is, with an independent error in each of their 30
 # evaluations, under 5 % are warned. Test by test: the more evaluations, the larger is the best of them by chance.
 FALSE_ALARMS = 0.01
 # Means over 10 steps of 16 prompts of a hard task differ by 0.05 for the problems alone (Countdown, 0.17 on average).
