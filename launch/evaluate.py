@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from r1.cli.printing import printable_line
 from r1.errors import RunError, UserError
 from r1.evaluation.model import find_model
 from r1.evaluation.settings import FILE, EvaluationSettings, load_settings, new_settings, parse_budgets, parse_tasks
@@ -41,10 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         run_evaluation(settings, out, is_resumed=is_resumed)
     except UserError as error:
-        print(f"error: {_in_own_words(str(error))}", file=sys.stderr)
+        print(f"error: {printable_line(_in_own_words(str(error)))}", file=sys.stderr)
         return 2
     except RunError as error:
-        print(f"error: {_in_own_words(str(error))}{_how_to_go_on(out)}", file=sys.stderr)
+        print(f"error: {printable_line(_in_own_words(str(error)))}{_how_to_go_on(out)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"interrupted{_how_to_go_on(out)}", file=sys.stderr)

@@ -6,6 +6,7 @@ With --dry-run it says what it would do instead.
 import argparse
 import sys
 
+from r1.cli.printing import printable_line
 from r1.config import RunConfig, load_config
 from r1.config_text import saved_config
 from r1.errors import RunError, UserError
@@ -41,10 +42,10 @@ def main() -> int:
 
         run(config, resume=arguments.resume)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_line(str(error))}", file=sys.stderr)
         return 2
     except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_line(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; go on from the last checkpoint with --resume RUN", file=sys.stderr)

@@ -1,11 +1,16 @@
 """Options as a person writes them, in a nested mapping: overrides of the command line, presets spelled out."""
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from r1.errors import UserError
 from r1.presets import PRESETS
+
+# Dots and equals signs between quotes belong to a name: task.rewards."my/judge.py:score"=1.0.
+_KEY = re.compile(r"""((?:"[^"]*"|'[^']*'|[^="'])*)(=)(.*)""", re.DOTALL)
+_PART = re.compile(r"""(?:"[^"]*"|'[^']*'|[^."'])+|(?<=\.)(?=\.)""")
 
 
 def apply_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -28,10 +33,11 @@ def with_preset(tree: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
+    parts = _KEY.fullmatch(override)
+    if parts is None or not parts[1]:
         raise UserError(f"override {override!r} must look like section.option=value, e.g. learner.learning_rate=1e-4")
-    *sections, option = (part.strip("\"'") for part in key.strip().split("."))  # task.mix."math:3-5".weight, as in the file
+    key, _, text = parts.groups()
+    *sections, option = (part.strip("\"'") for part in _PART.findall(key.strip()))  # task.mix."math:3-5".weight, as in the file
     for section in sections:
         if section == "algorithm" and isinstance(tree.get(section), str):
             tree[section] = {"preset": tree[section]}

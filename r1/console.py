@@ -18,7 +18,8 @@ from r1.config import RunConfig
 from r1.console_numbers import Event, Number, clock, heldout_text, line_numbers, panel_numbers, phase_seconds, step_seconds
 from r1.console_panel import Panel
 from r1.console_sample import choose_sample, log_lines
-from r1.run_history import RECENT
+from r1.run_history import RECENT, mismatch_is_bounded
+from r1.run_output import RunOutput
 from r1.step_warnings import StepWarning, WarningLog
 from r1.types import ScoredGroup
 
@@ -39,18 +40,18 @@ class RunConsole:
     Use it as a context manager: entering the block shows the panel, leaving it in whatever way gives the terminal back.
     """
 
-    def __init__(self, config: RunConfig, console: Console, events: Iterable[Event] = ()) -> None:
+    def __init__(self, config: RunConfig, output: RunOutput, events: Iterable[Event] = ()) -> None:
         """events: what the record holds of the run so far, where it is resumed."""
-        self._config, self._console = config, console
+        self._config, self._output, self._console = config, output, output.console
         self._events: list[Event] = []
         self._warnings = WarningLog(config)
         self._step_seconds: deque[float] = deque(maxlen=20)  # the time left follows the completions as they grow longer
         self._panel = Panel(name=config.name, num_steps=config.num_steps)
         self._live: Live | None = None
-        if _is_live(console):
+        if _is_live(self._console):
             self._live = Live(
                 get_renderable=lambda: self._panel,
-                console=console,
+                console=self._console,
                 refresh_per_second=REFRESHES_PER_S,
                 transient=True,
                 vertical_overflow="crop",
@@ -140,7 +141,8 @@ class RunConsole:
 
     def _is_alarming(self, event: Event) -> bool:
         mismatch = event["metrics"].get("mismatch", 0.0)
-        return mismatch is None or mismatch > self._config.sync.max_logprob_diff  # None was not finite
+        is_above = mismatch is None or mismatch > self._config.sync.max_logprob_diff  # None was not finite
+        return is_above and mismatch_is_bounded(self._config)
 
     def _print_line(self, fields: Sequence[Number], more: Sequence[Number]) -> None:
         styles = {**_STYLES, "mismatch": "bold red"} if self._panel.is_alarming else _STYLES
@@ -151,12 +153,14 @@ class RunConsole:
         # A terminal gets one line a step: what does not fit stands in the panel.
         while self._live and sum(part.cell_len + 2 for part in parts) - 2 > self._console.width and len(parts) > 1:
             parts.pop()
-        self._console.print(Text("  ").join(parts), soft_wrap=True)
+        self._output.print(Text("  ").join(parts), soft_wrap=True)
 
     def _say(self, text: str, style: str = "") -> None:
-        self._console.print(Text(text, style=style), soft_wrap=not self._live)
+        self._output.say(text, style, soft_wrap=not self._live)
 
     def _refresh(self) -> None:
+        if self._output.is_gone:
+            self.close()  # what others write to stderr is no longer a part of the panel
         if self._live and self._live.is_started:
             self._live.refresh()
 
@@ -167,7 +171,7 @@ def is_sample_step(step: int, num_steps: int) -> bool:
     >>> [step for step in range(1, 101) if is_sample_step(step, 100)]
     [1, 2, 4, 8, 10, 16, 20, 30, 32, 40, 50, 60, 64, 70, 80, 90, 100]
     """
-    return step & (step - 1) == 0 or step % max(1, num_steps // 10) == 0 or step == num_steps
+    return step & (step - 1) == 0 or step % -(-num_steps // 10) == 0 or step == num_steps
 
 
 def _is_live(console: Console) -> bool:

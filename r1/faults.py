@@ -17,7 +17,7 @@ class Fault:
     time_s: float
     """time.time()"""
     kind: str
-    """rollout_worker, reward_worker, reward_child, learner or tracker: the counter in the metrics is called `faults/<kind>`."""
+    """rollout_worker, reward_worker, reward_child, learner, tracker or display: the counter in the metrics is `faults/<kind>`."""
     text: str
     """Who, what, and what was done about it."""
 

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from statistics import fmean, median
 
-from r1.run_history import FEWEST, RECENT, Rule, RunHistory, known_values, percent
+from r1.config import RunConfig
+from r1.run_history import FEWEST, RECENT, Rule, RunHistory, known_values, mismatch_is_bounded, one_of, percent
 
 # In bfloat16 0.03 is healthy, under the shipped configurations' bound of 0.06.
 NEAR_BOUND = 0.8
@@ -33,23 +34,23 @@ MAX_STALENESS, MIN_EFFECTIVE = 4.0, 0.5
 
 
 def mismatch(run: RunHistory) -> str | None:
-    kl = run.mean("mismatch_kl")
-    bound = run.config.sync.max_logprob_diff if run.config else None
-    # Over stale tokens it says how far the policy has moved; the bound holds for the fresh ones alone.
-    is_fresh = run.metrics.get("fresh_share", 1.0) == 1.0
-    if bound is not None and is_fresh and "mismatch" in run.metrics:
-        value = run.metrics["mismatch"]
+    config, kl = run.config, run.mean("mismatch_kl")
+    correction = None if config and config.algorithm.correction != "none" else "algorithm.correction=token_truncate"
+    if config and mismatch_is_bounded(config) and "mismatch" in run.metrics:
+        value, bound = run.metrics["mismatch"], config.sync.max_logprob_diff
         if value is None or value > NEAR_BOUND * bound:
             figure = "not a number" if value is None else f"{value:.1e}"
             place = "above" if value is None or value > bound else "near"
+            precision = None if config.dtype == "float32" else "dtype=float32"
             return (
                 f"mean |old - rollout| log-probability is {figure}, {place} sync.max_logprob_diff = {bound:.0e}: engine and "
-                "learner no longer agree; try algorithm.correction=token_truncate or dtype=float32"
+                f"learner no longer agree; try {one_of(correction, precision, 'a lower learner.learning_rate')}"
             )
     if kl is not None and kl > MAX_MISMATCH_KL:
+        fresher = "a lower rollout.max_staleness" if config is None or config.rollout.max_staleness else None
         return (
             f"mismatch_kl between engine and learner is {kl:.3f}, stable runs stay below {MAX_MISMATCH_KL}: try "
-            "algorithm.correction=token_truncate, a lower learner.learning_rate or rollout.max_staleness"
+            f"{one_of(correction, 'a lower learner.learning_rate', fresher)}"
         )
     return None
 
@@ -58,9 +59,10 @@ def entropy_low(run: RunHistory) -> str | None:
     start, now = _start_entropy(run), run.mean("entropy")
     if start is None or now is None or now >= SPENT_ENTROPY * start:
         return None
+    clip_higher = "algorithm.clip_high" if run.config is None or _clips(run.config) else None
     return (
         f"entropy is {now:.3f}, {percent(now / start)} of what it was in the first steps: little is left to explore, and the "
-        "reward will hardly rise further; harder problems, algorithm.entropy_coef or clip_high keep it up"
+        f"reward will hardly rise further; {one_of('harder problems', 'algorithm.entropy_coef', clip_higher)} keep it up"
     )
 
 
@@ -68,9 +70,11 @@ def entropy_high(run: RunHistory) -> str | None:
     start, now = _start_entropy(run), run.mean("entropy")
     if start is None or now is None or now <= RISEN_ENTROPY * start or now <= FEW_NATS:
         return None
+    bonus = "algorithm.entropy_coef" if run.config is None or run.config.algorithm.entropy_coef else None
+    clip_higher = "algorithm.clip_high" if run.config is None or _clips(run.config) else None
     return (
         f"entropy is {now:.2f}, {now / start:.1f} times what it was in the first steps: the text dissolves, mostly before the "
-        "reward falls; look at the samples, lower algorithm.entropy_coef, clip_high or learner.learning_rate"
+        f"reward falls; look at the samples, lower {one_of(bonus, clip_higher, 'learner.learning_rate')}"
     )
 
 
@@ -81,12 +85,19 @@ def clipping(run: RunHistory) -> str | None:
     if low + high > limit:
         figure = f"{percent(low + high)} of the tokens are clipped ({percent(low)} below, {percent(high)} above)"
     elif moved is not None and moved > MAX_APPROX_KL:
-        figure = f"within a step the policy moves by a KL of {moved:.2f} a token"
+        figure = f"the policy is a KL of {moved:.2f} a token away from what the loss compares it with"
     else:
         return None
+    several = None if run.config and run.config.learner.minibatches_per_step == 1 else "learner.minibatches_per_step"
+    if run.config and run.config.learner.old_logprobs == "rollout":
+        return (
+            f"{figure}: with learner.old_logprobs=rollout that holds the mismatch of engine and learner, and with "
+            f"rollout.max_staleness how old the samples are; lower {one_of('learner.learning_rate', several)}, or try "
+            "learner.old_logprobs=recompute"
+        )
     return (
-        f"{figure}: the later updates of a step learn from another policy's samples; lower learner.learning_rate or "
-        "learner.minibatches_per_step"
+        f"{figure}: the later updates of a step learn from another policy's samples; lower "
+        f"{one_of('learner.learning_rate', several)}"
     )
 
 
@@ -125,20 +136,23 @@ def waiting(run: RunHistory) -> str | None:
         return None
     share = {name: value / total for name, value in seconds.items()}
     sync = share.get("publish", 0.0) + share.get("load", 0.0)
+    config = run.config
     if share.get("sample", 0.0) > DOMINATES:
         return (
             f"sampling takes {percent(share['sample'])} of a step, the learner waits: more rollout.num_workers or "
             "rollout.max_num_seqs, or rollout.oversampling against the longest completions"
         )
     if share.get("update", 0.0) > DOMINATES:
+        overlap = "" if config and config.rollout.max_staleness else ", or rollout.max_staleness=1"
         return (
             f"the update takes {percent(share['update'])} of a step, the engines wait: more learner.num_ranks, a larger "
-            "learner.max_tokens_per_microbatch, or rollout.max_staleness=1"
+            f"learner.max_tokens_per_microbatch{overlap}"
         )
     if share.get("score", 0.0) > SMALL_PHASE:
         return f"{percent(share['score'])} of a step is spent on scores after sampling: time the rewards with r1 rewards try"
     if sync > SMALL_PHASE:
-        return f"weight syncs take {percent(sync)} of the time: larger steps (rollout.num_prompts), or dtype=bfloat16"
+        shorter = None if config and config.dtype == "bfloat16" else "dtype=bfloat16"
+        return f"weight syncs take {percent(sync)} of the time: {one_of('larger steps (rollout.num_prompts)', shorter)}"
     return None
 
 
@@ -146,10 +160,12 @@ def staleness(run: RunHistory) -> str | None:
     versions, effective = run.mean("staleness"), run.mean("effective_share")
     if versions is not None and versions > MAX_STALENESS:
         return f"samples are {versions:.1f} versions old: another policy's than the one that learns; lower rollout.max_staleness"
-    if effective is not None and effective < MIN_EFFECTIVE:
+    # The finding is about whole completions: weights of single tokens, capped, hardly ever differ so much.
+    is_by_sequence = run.config is not None and run.config.algorithm.correction.startswith("sequence_")
+    if effective is not None and effective < MIN_EFFECTIVE and is_by_sequence:
         return (
-            f"algorithm.correction leaves {percent(effective)} effective samples, so that few tokens decide an update: lower "
-            "rollout.max_staleness or algorithm.correction_cap"
+            f"algorithm.correction leaves {percent(effective)} effective samples, so that few completions decide an update: "
+            "lower rollout.max_staleness, or try algorithm.correction=token_truncate"
         )
     return None
 
@@ -165,6 +181,11 @@ LEARNER_RULES: Mapping[str, Rule] = {
     "staleness": staleness,
 }
 """Heading of docs/tuning.md -> its rule."""
+
+
+def _clips(config: RunConfig) -> bool:
+    """Whether the clip range can act: with one update, and old log-probabilities of the learner's, every ratio is 1."""
+    return config.learner.minibatches_per_step > 1 or config.learner.old_logprobs == "rollout"
 
 
 def _start_entropy(run: RunHistory) -> float | None:

@@ -97,7 +97,7 @@ def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:
     path = Path(run_dir) / "metrics.jsonl"
     if not path.is_file():
         raise UserError(f"run folder {str(run_dir)!r} has no metrics.jsonl; give the folder of a run that has begun to train")
-    return [json.loads(line) for line in _whole_lines(path)]
+    return [_event(path, number, line) for number, line in enumerate(_whole_lines(path), start=1)]
 
 
 def truncate_metrics(run_dir: str | Path, last_step: int) -> None:
@@ -105,7 +105,8 @@ def truncate_metrics(run_dir: str | Path, last_step: int) -> None:
     path = Path(run_dir) / "metrics.jsonl"
     if not path.is_file():
         return
-    kept = [line for line in _whole_lines(path) if json.loads(line)["step"] <= last_step]
+    lines = enumerate(_whole_lines(path), start=1)
+    kept = [line for number, line in lines if _event(path, number, line)["step"] <= last_step]
     with atomic_file(path) as temporary:
         temporary.write_text("".join(kept), encoding="utf-8")
 
@@ -131,6 +132,14 @@ def _scalars(kind: str, metrics: Mapping[str, float | None], timings_s: Mapping[
     named = {f"{group}/{name}": value for name, value in metrics.items()}
     named |= {f"time/{phase}_s": seconds for phase, seconds in timings_s.items()}
     return {name: math.nan if value is None else value for name, value in named.items()}
+
+
+def _event(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        event: dict[str, Any] = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{str(path)!r}, line {number}, is damaged: {error}; mend or remove that line") from error
+    return event
 
 
 def _whole_lines(path: Path) -> list[str]:

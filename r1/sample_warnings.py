@@ -1,10 +1,11 @@
 """When the samples of a run look wrong: spread, form, scores, length. A function for each heading of docs/tuning.md."""
 
-from collections.abc import Mapping
-from statistics import fmean
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist, fmean
+from typing import Any
 
 from r1.metrics import FORMAT_KEY
-from r1.run_history import RECENT, Rule, RunHistory, known_values, percent
+from r1.run_history import RECENT, Rule, RunHistory, known_values, one_of, percent
 from r1.scoring_rules import MAX_ERROR_RATE
 
 # Then most of what was sampled teaches nothing. DAPO (arXiv:2503.14476, section 3.2) replaces every such group.
@@ -14,6 +15,8 @@ MAX_TRUNCATED = 0.2
 FORM_ALONE, NO_ACCURACY = 0.9, 0.02
 # More than the noise of 10 steps of 16 prompts; so is the next one, two standard errors of a reward over 10 x 256 completions.
 FORMAT_FALL = 0.1
+# So much is worth a word whatever the reward does.
+FORMAT_LOST = 0.3
 REWARD_RISE = 0.02
 MAX_UNJUDGED = 0.05
 # The quickstart ends at 0.83 and still learns: its additions have one way to be worked out.
@@ -21,6 +24,9 @@ MAX_DUPLICATES = 0.9
 # Two completions of 10 nats would agree once in 22,000 times, were all ways equally likely. The quickstart begins with 6.
 MANY_DUPLICATES, NATS_APART = 0.5, 10.0
 LENGTH_FACTOR, LENGTH_STEPS, LENGTH_MEAN = 2.0, 20, 5
+# Of an evaluation: then of 100 simulated runs of a policy that stays what it is, with an independent error in each of their 30
+# evaluations, under 5 % are warned. Test by test: the more evaluations, the larger is the best of them by chance.
+FALSE_ALARMS = 0.01
 # Means over 10 steps of 16 prompts of a hard task differ by 0.05 for the problems alone (Countdown, 0.17 on average).
 GAINED, LOST_AGAIN = 0.1, 0.6
 
@@ -33,10 +39,12 @@ def no_spread(run: RunHistory) -> str | None:
     all_right = (max(0.0, accuracy - (1 - share)) + min(share, accuracy)) / 2
     all_wrong = share - all_right
     cause = "too easy" if all_right > 2 * all_wrong else "too hard" if all_wrong > 2 * all_right else "too hard or too easy"
+    config = run.config
+    chosen = "take other problems" if config and config.task.difficulty else "choose problems by task.difficulty"
+    resample = None if config and config.algorithm.zero_variance == "resample" else "set algorithm.zero_variance=resample"
     return (
         f"{percent(share)} of the groups had no spread (all right or all wrong: about {percent(all_right)} / "
-        f"{percent(all_wrong)}) and teach nothing: the task is {cause}; choose problems by task.difficulty, or set "
-        "algorithm.zero_variance=resample"
+        f"{percent(all_wrong)}) and teach nothing: the task is {cause}; {one_of(chosen, resample)}"
     )
 
 
@@ -44,10 +52,15 @@ def truncated(run: RunHistory) -> str | None:
     share = run.mean("truncated_share")
     if share is None or share < MAX_TRUNCATED:
         return None
+    config = run.config
+    is_filtered = config is not None and config.algorithm.overlong_filtering
+    filtering = None if is_filtered else "try algorithm.overlong_filtering=true"
+    has_reward = config is not None and "soft_overlong" in (config.task.rewards or ())
+    punished = None if has_reward else "add the reward soft_overlong"
     limit = f" at {run.config.rollout.max_completion_tokens:,} tokens" if run.config else ""
     return (
-        f"{percent(share)} of the completions were cut off{limit}: their rewards judge the limit, not the answer; raise "
-        "rollout.max_completion_tokens, or try algorithm.overlong_filtering or the reward soft_overlong"
+        f"{percent(share)} of the completions were cut off{limit}: their rewards judge the limit, not the answer; "
+        f"{one_of('raise rollout.max_completion_tokens', filtering, punished)}"
     )
 
 
@@ -61,12 +74,30 @@ def reasoning_format(run: RunHistory) -> str | None:
             f"format is {now:.2f} and accuracy {accuracy:.2f}: the form alone is being learnt; look at the samples, give "
             "reasoning_format less weight in task.rewards, take easier problems"
         )
+    is_gated = run.config is None or run.config.scoring.format_gates_accuracy
+    remedy = "look at the samples" if is_gated else "look at the samples, set scoring.format_gates_accuracy=true"
     if before is not None and rise is not None and before - now >= FORMAT_FALL and rise >= REWARD_RISE:
         return (
             f"format fell from {before:.2f} to {now:.2f} in {RECENT} steps while the reward rose by {rise:.2f}: something pays "
-            "better without it; look at the samples, keep scoring.format_gates_accuracy on"
+            f"better without it; {remedy}"
         )
-    return None
+    return _slow_fall_of_format(run, now, remedy)
+
+
+def _slow_fall_of_format(run: RunHistory, now: float, remedy: str) -> str | None:
+    means, reward = run.windows(FORMAT_KEY), run.mean("reward")
+    best = max((mean for mean in means if mean is not None), default=None)
+    if best is None:
+        return None
+    index = means.index(best)
+    then = run.windows("reward")[index]
+    rise = 0.0 if reward is None or then is None else reward - then
+    if best - now < FORMAT_LOST and (best - now < FORMAT_FALL or rise < REWARD_RISE):
+        return None
+    return (
+        f"format fell from {best:.2f} (around step {run.step_of_window(index)}) to {now:.2f}, the reward by {rise:+.2f}: the "
+        f"form is being lost little by little; {remedy}"
+    )
 
 
 def unjudged(run: RunHistory) -> str | None:
@@ -109,51 +140,97 @@ def length(run: RunHistory) -> str | None:
     now = run.mean("completion_tokens", LENGTH_MEAN)
     then = run.mean("completion_tokens", LENGTH_MEAN, before=LENGTH_STEPS)
     rise = run.rise("reward", LENGTH_MEAN, LENGTH_STEPS)
-    # Growth that pays is what R1-Zero is about, and a base model that stops rambling gets shorter and better.
-    if not now or not then or rise is None or rise >= REWARD_RISE or 1 / LENGTH_FACTOR < now / then < LENGTH_FACTOR:
+    if not now:
         return None
-    figure = f"completions went from {then:.0f} to {now:.0f} tokens in {LENGTH_STEPS} steps, the reward by {rise:+.2f}"
-    if now > then:
-        return f"{figure}: longer is not better; try algorithm=dr_grpo, which does not spare long wrong answers, or soft_overlong"
-    return f"{figure}: the thinking is being lost; look at the samples, and at rewards that pay for being short"
+    place = f"in {LENGTH_STEPS} steps"
+    if not _is_other_length(now, then, rise):
+        now, then, rise, place = _slow_change_of_length(run)
+    if now is None or then is None:
+        return None
+    figure = f"completions went from {then:.0f} to {now:.0f} tokens {place}, the reward by {rise:+.2f}"
+    if now < then:
+        return f"{figure}: the thinking is being lost; look at the samples, and at rewards that pay for being short"
+    spares_long = run.config is None or run.config.algorithm.aggregation == "sequence_mean"
+    preset = "algorithm=dr_grpo, which does not spare long wrong answers" if spares_long else None
+    return f"{figure}: longer is not better; try {one_of(preset, 'the reward soft_overlong')}"
+
+
+def _is_other_length(now: float, then: float | None, rise: float | None) -> bool:
+    # Growth that pays is what R1-Zero is about, and a base model that stops rambling gets shorter and better.
+    if not then or rise is None or rise >= REWARD_RISE:
+        return False
+    return not 1 / LENGTH_FACTOR < now / then < LENGTH_FACTOR
+
+
+def _slow_change_of_length(run: RunHistory) -> tuple[float | None, float | None, float | None, str]:
+    """Against the earliest window that the length has left and the reward has not: length now, then, the reward's rise, when."""
+    now, reward = run.mean("completion_tokens"), run.mean("reward")
+    for index, (then, earned) in enumerate(zip(run.windows("completion_tokens"), run.windows("reward"), strict=True)):
+        rise = None if reward is None or earned is None else reward - earned
+        if now is not None and _is_other_length(now, then, rise):
+            return now, then, rise, f"since step {run.step_of_window(index)}"
+    return None, None, None, ""
 
 
 def held_out(run: RunHistory) -> str | None:
-    last = run.heldout[-1]["metrics"] if run.heldout else {}
-    for error_name in (name for name in last if name.startswith("accuracy_error")):
+    names = [name for name in (run.heldout[-1]["metrics"] if run.heldout else {}) if name.startswith("accuracy_error")]
+    for error_name in names:
         name = error_name.replace("accuracy_error", "accuracy")  # of several tasks, each has its own
         known = [event for event in run.heldout if event["metrics"].get(name) is not None]
-        if last.get(name) is None:
+        best = _best_before_a_fall(known, name, error_name, len(names))
+        # Twice in a row: one unlucky evaluation is no fall.
+        if best is None or _best_before_a_fall(known[:-1], name, error_name, len(names)) is None:
             continue
-        best = max(known, key=lambda event: float(event["metrics"][name]))
-        # Each error is half of a 95 % interval: this is that of the difference, were the problems drawn anew.
-        doubt = ((last[error_name] or 0.0) ** 2 + (best["metrics"].get(error_name) or 0.0) ** 2) ** 0.5
-        if best["metrics"][name] - last[name] <= doubt:
-            continue
+        step = max(best[1]["step"], RECENT)  # of step 0: the run's first steps
         now = run.mean("reward")
-        then = known_values([event for event in run.steps if best["step"] - RECENT < event["step"] <= best["step"]], "reward")
-        if now is not None and (not then or now >= fmean(then)):
+        then = known_values([event for event in run.steps if step - RECENT < event["step"] <= step], "reward")
+        if now is not None and then and now - fmean(then) >= REWARD_RISE:
+            before, after = (_mean_of(pair, name) for pair in (best, known[-2:]))
             return (
-                f"held-out {name} fell from {best['metrics'][name]:.2f} (step {best['step']}) to {last[name]:.2f}, the training "
-                "reward did not: problems are learnt by heart or a reward is cheated; take more problems, and the best checkpoint"
+                f"held-out {name} fell from {before:.2f} (steps {best[0]['step']} and {best[1]['step']}) to {after:.2f}, the "
+                "training reward rose: problems are learnt by heart or a reward is cheated; take more problems, and the best "
+                "checkpoint"
             )
     return None
 
 
+def _best_before_a_fall(
+    evaluations: Sequence[Mapping[str, Any]], name: str, error_name: str, num_names: int
+) -> Sequence[Mapping[str, Any]] | None:
+    """The best two neighbours, if the last two are worse by more than the best of so many would be by chance."""
+    # Without the pairs that hold one of the last two.
+    pairs = [evaluations[start : start + 2] for start in range(len(evaluations) - 3)]
+    if not pairs:
+        return None
+    best, last = max(pairs, key=lambda pair: _mean_of(pair, name)), evaluations[-2:]
+    # Each error is half of a 95 % interval, and of a mean of two there is half of the square. This is the difference's, were
+    # the problems drawn anew, at a level that is divided among all that the best was chosen from.
+    errors = [event["metrics"].get(error_name) or 0.0 for event in (*best, *last)]
+    level = FALSE_ALARMS / (len(pairs) * num_names)
+    doubt = sum(error**2 for error in errors) ** 0.5 / 2 * NormalDist().inv_cdf(1 - level) / NormalDist().inv_cdf(0.975)
+    return best if _mean_of(best, name) - _mean_of(last, name) > doubt else None
+
+
+def _mean_of(events: Sequence[Mapping[str, Any]], name: str) -> float:
+    return fmean(event["metrics"][name] for event in events)
+
+
 def collapse(run: RunHistory) -> str | None:
-    now = run.mean("accuracy")
-    ends = range(RECENT, len(run.steps) - RECENT + 1, RECENT)
-    parts = [known_values(run.steps[end - RECENT : end], "accuracy") for end in ends]
-    means = [fmean(values) if values else 0.0 for values in parts]
-    if now is None or not means:
+    now, means = run.mean("accuracy"), run.windows("accuracy")
+    known = [mean for mean in means if mean is not None]
+    # Easy problems first: accuracy falls as they get harder.
+    gets_harder = run.config is not None and (run.config.task.difficulty or "").startswith("easy_first")
+    if now is None or not known or gets_harder:
         return None
-    best = max(means)
-    if best - means[0] < GAINED or best - now < LOST_AGAIN * (best - means[0]):
+    first, best = known[0], max(known)
+    is_lost = best - first >= GAINED and best - now >= LOST_AGAIN * (best - first)
+    is_below_the_start = first - now > GAINED and now < first / 2
+    if not is_lost and not is_below_the_start:
         return None
-    best_step = run.steps[ends[means.index(best)] - 1]["step"]
+    lost = "most of what it had learnt" if is_lost else "more than half of what it could at the start"
     return (
-        f"accuracy fell from {best:.2f} (around step {best_step}) to {now:.2f}: the policy has lost most of what it had learnt; "
-        "go on from an earlier checkpoint with a lower learner.learning_rate"
+        f"accuracy fell from {best:.2f} (around step {run.step_of_window(means.index(best))}) to {now:.2f}: the policy has lost "
+        f"{lost}; go on from an earlier checkpoint with a lower learner.learning_rate"
     )
 
 

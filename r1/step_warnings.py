@@ -58,12 +58,16 @@ class WarningLog:
     _held: dict[str, int] = field(default_factory=dict)
     """Key -> the last step at which it held; so is the next one, for when it was said."""
     _said: dict[str, int] = field(default_factory=dict)
+    _window_means: dict[str, list[float | None]] = field(default_factory=dict)
+    """As in RunHistory."""
 
     def add(self, event: Mapping[str, Any]) -> list[StepWarning]:
         """Take the next event, as `read_metrics` returns it; return what is to be said now."""
         (self._steps if event["kind"] == "step" else self._heldout).append(event)
         step = event["step"]
-        self.now = warnings_now(self._steps, self._heldout, self.config)
+        self.now = _what_holds(
+            RunHistory(steps=self._steps, heldout=self._heldout, config=self.config, window_means=self._window_means)
+        )
         said = [warning for warning in self.now if self._is_due(warning.key, step)]
         self._held |= {warning.key: step for warning in self.now}
         self._said |= {warning.key: step for warning in said}
@@ -78,14 +82,17 @@ def warnings_now(
     steps: Sequence[Mapping[str, Any]], heldout: Sequence[Mapping[str, Any]] = (), config: RunConfig | None = None
 ) -> list[StepWarning]:
     """Return what holds after the last of `steps`, events of a run in order; `heldout` are those of its evaluations."""
-    if not steps:
-        return []
-    run = RunHistory(steps=steps, heldout=heldout, config=config)
-    texts = {key: rule(run) for key, rule in RULES.items()}
-    return [StepWarning(step=steps[-1]["step"], key=key, text=text) for key, text in texts.items() if text is not None]
+    return _what_holds(RunHistory(steps=steps, heldout=heldout, config=config))
 
 
 def warnings_of(events: Iterable[Mapping[str, Any]], config: RunConfig | None = None) -> list[StepWarning]:
     """Return what was said in a run, in order. events: of `read_metrics`; config: the run's, where it is known."""
     log = WarningLog(config)
     return [warning for event in events for warning in log.add(event)]
+
+
+def _what_holds(run: RunHistory) -> list[StepWarning]:
+    if not run.steps:
+        return []
+    texts = {key: rule(run) for key, rule in RULES.items()}
+    return [StepWarning(step=run.steps[-1]["step"], key=key, text=text) for key, text in texts.items() if text is not None]

@@ -40,6 +40,10 @@ class Tracker(ABC):
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
         """Take the scalars of one event; NaN where there was no number."""
 
+    def flush(self) -> None:
+        """Write what `log` may have kept back; once after a replay, and after each event."""
+        return
+
     @abstractmethod
     def close(self, failed: bool = False) -> None:
         """Finish what `begin` opened; nothing is logged afterwards. failed: the run ended with an error."""
@@ -65,6 +69,8 @@ class TensorBoard(Tracker):
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, step)
+
+    def flush(self) -> None:
         self._writer.flush()
 
     def close(self, failed: bool = False) -> None:
@@ -92,6 +98,8 @@ class WeightsAndBiases(Tracker):
             is_ready = wandb.setup().settings.mode != "online" or wandb.login(prompt=False)
         except wandb.Error as error:
             raise UserError(f"option 'logging.trackers': wandb cannot log in: {_in_one_line(error)}") from error
+        except ValueError as error:  # pydantic's, of a WANDB_MODE that there is not
+            raise UserError(f"option 'logging.trackers': wandb cannot read its settings: {_in_one_line(error)}") from error
         if not is_ready:
             raise UserError(
                 "option 'logging.trackers': wandb has no API key; run `wandb login`, set WANDB_API_KEY, "
@@ -113,7 +121,10 @@ class WeightsAndBiases(Tracker):
             dir=str(self._run_dir),
             config=self._config.model_dump(mode="json"),
             # Without it, a run that has lost its network would wait for an upload at its end, for ever.
-            settings=wandb.Settings(finish_timeout=self._config.deadline_s),
+            # And of a live panel it would keep each frame, 52 KB in 18 s: it has the numbers. Who wants it sets WANDB_CONSOLE.
+            settings=wandb.Settings(
+                finish_timeout=self._config.deadline_s, **({} if os.environ.get("WANDB_CONSOLE") else {"console": "off"})
+            ),
         )
         self._run.define_metric("*", step_metric="step")
         with atomic_file(id_file) as temporary:
@@ -192,6 +203,8 @@ class Trackers:
             try:
                 _begin(tracker, record)
             except Exception as error:
+                for begun in self._trackers.values():
+                    _close_quietly(begun)
                 raise UserError(
                     f"option 'logging.trackers': {name!r} cannot start: {_in_one_line(error)}; mend that or leave {name!r} out"
                 ) from error
@@ -201,7 +214,7 @@ class Trackers:
         self._each("going back", lambda tracker: _begin(tracker, record))
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        self._each(f"logging step {step}", lambda tracker: tracker.log(step, scalars))
+        self._each(f"logging step {step}", lambda tracker: _log(tracker, step, scalars))
 
     def close(self, failed: bool = False) -> None:
         self._each("closing", lambda tracker: tracker.close(failed))
@@ -214,6 +227,7 @@ class Trackers:
             # Everything: a network that is gone, a server's refusal, a full disk, a package's own bug. None is the training's.
             except Exception as error:  # noqa: BLE001
                 del self._trackers[name]
+                _close_quietly(tracker)
                 self._faults.add(
                     "tracker",
                     f"tracker {name} failed when {what}: {type(error).__name__}: {_in_one_line(error)}; it is switched off, and "
@@ -225,6 +239,18 @@ def _begin(tracker: Tracker, record: Record) -> None:
     if tracker.begin():
         for step, scalars in record:
             tracker.log(step, scalars)
+        tracker.flush()
+
+
+def _log(tracker: Tracker, step: int, scalars: Mapping[str, float]) -> None:
+    tracker.log(step, scalars)
+    tracker.flush()
+
+
+def _close_quietly(tracker: Tracker) -> None:
+    """End its threads and its files. It has failed already, so that whatever it raises now is known."""
+    with contextlib.suppress(Exception):
+        tracker.close(failed=True)
 
 
 def _trackio_in(folder: Path) -> Any:

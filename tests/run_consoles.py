@@ -10,6 +10,7 @@ from run_records import Event, run_config
 from scored_groups import scored_group
 
 from r1.console import RunConsole
+from r1.run_output import RunOutput
 from r1.types import ScoredGroup
 
 CSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -19,13 +20,13 @@ CSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 def plain(num_steps: int = 60, events: Sequence[Event] = ()) -> tuple[RunConsole, io.StringIO]:
     """A console that writes to a pipe."""
     written = io.StringIO()
-    return RunConsole(run_config(num_steps), Console(file=written, width=80), events), written
+    return RunConsole(run_config(num_steps), RunOutput(Console(file=written, width=80)), events), written
 
 
 def terminal(width: int = 80, height: int = 24, events: Sequence[Event] = ()) -> tuple[RunConsole, io.StringIO]:
     written = io.StringIO()
     console = Console(file=written, force_terminal=True, width=width, height=height, _environ={"TERM": "xterm"})
-    return RunConsole(run_config(), console, events), written
+    return RunConsole(run_config(), RunOutput(console), events), written
 
 
 def panel(written: io.StringIO) -> list[str]:

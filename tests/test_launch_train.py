@@ -144,6 +144,12 @@ def test_a_model_folder_without_config(train, tmp_path):
     assert "has no config.json" in error
 
 
+def test_an_error_quotes_a_name_without_obeying_it(train):
+    code, error = train("--dry-run", "--resume", "no\x1b[2J\nsuch")
+    assert code == 2
+    assert error.endswith("r1 config show no\\x1b[2J\\nsuch\n")
+
+
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
 def test_a_model_folder_with_a_broken_file(train, tmp_path, file):
     shutil.copytree(MODEL, tmp_path / "model")

@@ -106,3 +106,8 @@ def test_there_are_at_most_sixty_options():
         return sum(count(f.annotation) if hasattr(f.annotation, "model_fields") else 1 for f in model.model_fields.values())
 
     assert count(type(load_config(QUICKSTART))) <= 60
+
+
+def test_a_quoted_name_keeps_its_dots():
+    tree = apply_overrides({}, ['task.rewards."my/judge.py:score"=1.0', "task.mix.'math:3-5'.weight=2", "name=a=b"])
+    assert tree == {"task": {"rewards": {"my/judge.py:score": 1.0}, "mix": {"math:3-5": {"weight": 2}}}, "name": "a=b"}

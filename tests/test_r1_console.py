@@ -9,7 +9,8 @@ from run_consoles import CSI, groups_of, panel, plain, terminal
 from run_records import Event, Metrics, heldout, run_config
 from run_records import step as event
 
-from r1.console import RunConsole
+from r1.console import RunConsole, is_sample_step
+from r1.run_output import RunOutput
 
 METRICS = {
     "reward": 0.61,
@@ -221,9 +222,42 @@ def test_the_terminal_is_given_back_however_the_run_ends(error: type[BaseExcepti
 def test_forced_colours_in_a_pipe_do_not_move_the_cursor(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     written = io.StringIO()
-    with RunConsole(run_config(), Console(file=written, width=200)) as shown:
+    with RunConsole(run_config(), RunOutput(Console(file=written, width=200))) as shown:
         shown.show(step(1))
         shown.show_groups(3, groups_of("19"))
     assert HIDE_CURSOR not in written.getvalue()
     assert written.getvalue().startswith("\x1b[2mstep \x1b[0m\x1b[1m1/60\x1b[0m")
     assert written.getvalue().count("\n") == 1
+
+
+def test_what_was_said_before_a_run_went_back_can_be_said_again():
+    shown, written = plain()
+    with shown:
+        for number in range(1, 11):
+            shown.show(step(number, {"truncated_share": 0.5 if number > 4 else 0.0}))
+        shown.rewind(4)
+        for number in range(5, 11):
+            shown.show(step(number, {"truncated_share": 0.5}))
+    assert written.getvalue().count("warning: ") == 2
+
+
+def test_the_time_left_forgets_steps_of_long_ago():
+    shown, written = plain()
+    with shown:
+        for number in range(1, 31):
+            shown.show(step(number, {}, {"sample": 100.0 if number <= 10 else 1.0}))
+    assert written.getvalue().splitlines()[-1].endswith("left 0:30")  # 30 steps of a second: the mean of the last 20
+
+
+def test_a_log_shows_ten_samples_of_a_short_run():
+    # 19 steps: powers of two, each second step (19 / 10 rounded up), the last
+    assert [step for step in range(1, 20) if is_sample_step(step, 19)] == [1, 2, 4, 6, 8, 10, 12, 14, 16, 18, 19]
+
+
+def test_a_mismatch_of_stale_tokens_is_not_red():
+    rollout = {"num_prompts": 4, "group_size": 4, "max_prompt_tokens": 8, "max_completion_tokens": 64, "max_staleness": 1}
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=200, height=24, _environ={"TERM": "xterm"})
+    with RunConsole(run_config(rollout=rollout), RunOutput(console)) as shown:
+        shown.show(step(1, {"mismatch": 0.3}))  # the bound is 1e-4
+    assert "\x1b[1;31m" not in written.getvalue()

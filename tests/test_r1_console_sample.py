@@ -6,6 +6,7 @@ from run_consoles import groups_of, panel, plain, terminal
 from run_records import run_config, step
 
 from r1.console import RunConsole
+from r1.run_output import RunOutput
 
 
 def test_the_panel_shows_one_of_the_best_of_an_odd_step_and_any_of_an_even_one():
@@ -149,7 +150,7 @@ def test_a_terminal_that_lacks_a_character_gets_its_code():
     raw = io.BytesIO()
     written = io.TextIOWrapper(raw, encoding="latin-1", write_through=True)
     console = Console(file=written, force_terminal=True, width=80, height=24, _environ={"TERM": "xterm"})
-    with RunConsole(run_config(), console) as shown:
+    with RunConsole(run_config(), RunOutput(console)) as shown:
         shown.show_groups(1, groups_of("π is 3 × 1"))
         shown.show(step(1, {"reward": 0.5}))
     assert "\\u03c0 is 3 × 1".encode("latin-1") in raw.getvalue()

@@ -4,6 +4,8 @@ from run_records import run_config, said, step, steps
 
 from r1.step_warnings import warnings_now
 
+ROLLOUT = {"num_prompts": 4, "group_size": 4, "max_prompt_tokens": 8, "max_completion_tokens": 1024}
+
 
 def test_mismatch_near_and_above_its_bound():
     config = run_config(sync={"max_logprob_diff": 0.05})
@@ -12,7 +14,9 @@ def test_mismatch_near_and_above_its_bound():
     assert "above sync.max_logprob_diff" in said(steps((1, {"mismatch": 0.051})), config=config)["mismatch"]
     assert "is not a number, above" in said(steps((1, {"mismatch": None})), config=config)["mismatch"]
     assert said(steps((1, {"mismatch": 0.039})), config=config) == {}
-    assert said(steps((1, {"mismatch": 0.3, "fresh_share": 0.5})), config=config) == {}  # stale tokens: how far the policy moved
+    assert "mismatch" in said(steps((1, {"mismatch": 0.3, "fresh_share": 0.9999999})), config=config)  # a sum of float32 shares
+    stale = run_config(sync={"max_logprob_diff": 0.05}, rollout=ROLLOUT | {"max_staleness": 1})
+    assert said(steps((1, {"mismatch": 0.3, "fresh_share": 1.0})), config=stale) == {}  # how far the policy has moved
     assert warnings_now(steps((1, {"mismatch": 0.3}))) == []  # whose bound?
 
 
@@ -26,7 +30,7 @@ def test_entropy_that_is_spent():
     text = said(steps((5, {"entropy": 0.5}), (10, {"entropy": 0.049})))["entropy-low"]
     assert text.startswith("entropy is 0.049, 10 % of what it was in the first steps")
     assert said(steps((5, {"entropy": 0.5}), (10, {"entropy": 0.05}))) == {}
-    assert said(steps((5, {"entropy": 0.5}), (9, {"entropy": 0.01}))) == {}  # the last ten steps hold one of the first
+    assert said(steps((5, {"entropy": 0.5}), (9, {"entropy": 0.0001}))) == {}  # the last ten steps hold one of the first
 
 
 def test_entropy_that_explodes():
@@ -46,7 +50,7 @@ def test_clipping():
     assert said(steps((3, {"clip_low_share": 0.4, "clip_high_share": 0.39})), config=gspo) == {}  # as it is meant to
     assert "clipping" in said(steps((3, {"clip_low_share": 0.4, "clip_high_share": 0.41})), config=gspo)
     assert warnings_now(steps((3, clipped))) == []  # it may be GSPO
-    assert said(steps((3, {"approx_kl": 0.06})))["clipping"].startswith("within a step the policy moves by a KL of 0.06 a token")
+    assert said(steps((3, {"approx_kl": 0.06})))["clipping"].startswith("the policy is a KL of 0.06 a token away")
     assert said(steps((3, {"approx_kl": 0.049}))) == {}
 
 
@@ -85,4 +89,19 @@ def test_waiting():
 def test_staleness():
     assert said(steps((3, {"staleness": 4.5})))["staleness"].startswith("samples are 4.5 versions old")
     assert said(steps((3, {"staleness": 4.0, "effective_share": 0.5}))) == {}
-    assert "leaves 49 % effective samples" in said(steps((3, {"effective_share": 0.49})))["staleness"]
+    by_sequence = run_config(algorithm={"correction": "sequence_mask:1.1"})
+    assert "leaves 49 % effective samples" in said(steps((3, {"effective_share": 0.49})), config=by_sequence)["staleness"]
+    assert said(steps((3, {"effective_share": 0.5})), config=by_sequence) == {}
+    assert said(steps((3, {"effective_share": 0.1}))) == {}  # no weights of whole completions
+
+
+def test_nothing_is_recommended_that_the_run_has_already():
+    config = run_config(
+        dtype="bfloat16", algorithm={"correction": "token_truncate:1.5"}, learner={"learning_rate": 1e-4, "old_logprobs": "rollout"}
+    )
+    mismatch = said(steps((1, {"mismatch": 0.3})), config=config)["mismatch"]
+    assert mismatch.endswith("try dtype=float32 or a lower learner.learning_rate")
+    assert "token_truncate" in said(steps((1, {"mismatch": 0.3})))["mismatch"]
+    clipping = said(steps((3, {"approx_kl": 0.06})), config=config)["clipping"]
+    assert "that holds the mismatch of engine and learner" in clipping
+    assert "minibatches" not in clipping  # there is one

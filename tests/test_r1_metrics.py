@@ -145,3 +145,11 @@ def test_a_run_that_goes_back_records_its_steps_once(tmp_path: Path):
         metrics.rewind(1)
         metrics.log_step(report(2, {"reward": 0.75}))
     assert [(event["step"], event["metrics"]["reward"]) for event in read_metrics(tmp_path)] == [(1, 0.61), (2, 0.75)]
+
+
+def test_a_damaged_line_is_named(tmp_path: Path):
+    good = '{"kind": "step", "step": 1, "policy_version": 1, "metrics": {}, "timings_s": {}}\n'
+    (tmp_path / "metrics.jsonl").write_text(good + '{"kind": \n' + good)
+    for read in (read_metrics, lambda run_dir: truncate_metrics(run_dir, 1)):
+        with pytest.raises(UserError, match=r"metrics.jsonl', line 2, is damaged: .*; mend or remove that line"):
+            read(tmp_path)

@@ -149,7 +149,8 @@ def test_one_that_fails_under_way_is_switched_off_and_the_run_goes_on(tmp_path, 
         "on: metrics.jsonl has all"
     ]
     assert faults.counts() == {"faults/tracker": 1.0}
-    assert bad.calls[-1][: len(fails_at)] == fails_at  # and nothing after that
+    failed_at = next(index for index, call in enumerate(bad.calls) if index and call[: len(fails_at)] == fails_at)
+    assert [call[:1] for call in bad.calls[failed_at + 1 :]] == [("close",)]  # and nothing else after that
     assert [step for step, _ in logged(good)] == [1, 2, 2, 3]
     assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3]
 
@@ -160,6 +161,26 @@ def test_one_that_cannot_start_is_the_users_business(tmp_path):
     assert str(caught.value) == (
         "option 'logging.trackers': 'refusing' cannot start: the server says no (code 403); mend that or leave 'refusing' out"
     )
+
+
+def test_those_that_had_begun_are_closed_when_another_cannot_start(tmp_path):
+    with pytest.raises(UserError):
+        opened(tmp_path, "anew", "refusing")
+    assert RECORDERS[0].calls == [("begin",), ("close", True)]
+
+
+def test_a_replay_is_flushed_once(tmp_path, monkeypatch):
+    flushed = []
+    monkeypatch.setattr(Recorder, "flush", lambda self: flushed.append(self))
+    before = logger(tmp_path, trackers=[])
+    with before:
+        for step in (1, 2, 3):
+            before.log_step(report(step))
+    metrics, _ = opened(tmp_path, "anew")
+    assert len(flushed) == 1
+    metrics.log_step(report(4))
+    assert len(flushed) == 2
+    metrics.close()
 
 
 def test_a_run_that_ends_with_an_error_is_closed_as_one_that_failed(tmp_path):
@@ -219,3 +240,21 @@ def test_wandb_without_a_key_is_refused_before_it_would_ask(monkeypatch):
         WeightsAndBiases.check()
     monkeypatch.setitem(sys.modules, "wandb", fake_wandb("offline", refuse))
     WeightsAndBiases.check()
+
+
+def test_wandb_with_a_mode_that_there_is_not_is_refused_in_one_line(monkeypatch):
+    def setup():
+        raise ValueError("1 validation error for Settings\nmode\n  Input should be 'online' or 'offline'")
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(Error=LoginError, setup=setup))
+    with pytest.raises(UserError, match="wandb cannot read its settings: 1 validation error for Settings mode Input should be"):
+        WeightsAndBiases.check()
+
+
+def test_what_a_tracker_itself_checks_is_checked_before_anything_starts(monkeypatch):
+    def refuse():
+        raise UserError("no key")
+
+    monkeypatch.setattr(Recorder, "check", refuse)
+    with pytest.raises(UserError, match="no key"):
+        prepare(tiny_config('logging.trackers=["anew"]'))

@@ -28,6 +28,15 @@ def printable(text: str) -> str:
     )
 
 
+def printable_line(text: str) -> str:
+    r"""The same in one line: an error or a fault may quote what a person typed, or what a file holds.
+
+    >>> print(printable_line("no such file: 'a\nb'"))
+    no such file: 'a\nb'
+    """
+    return printable(text).replace("\n", "\\n")
+
+
 def new_console() -> "Console":
     """Return a console that shows text as it is; a pipe gets lines without an edge."""
     from rich.console import Console

@@ -13,6 +13,7 @@ from rich.console import Console
 from r1.config import RunConfig
 from r1.console import RunConsole
 from r1.curves import draw_curves
+from r1.errors import UserError
 from r1.evaluate import evaluate, sample_statistics
 from r1.faults import FaultLog
 from r1.files import atomic_file
@@ -20,6 +21,7 @@ from r1.loop import Observer, Trainer, train
 from r1.metrics import MetricsLogger, read_metrics, truncate_metrics
 from r1.preflight import Prepared, prepare
 from r1.run_folder import changed_options, evaluated_steps, find_checkpoint, make_run_folder, removed_if_empty
+from r1.run_output import RunOutput
 from r1.runtime.cluster import Resources, connected
 from r1.runtime.learner_group import LearnerGroup
 from r1.runtime.placement import placed
@@ -44,15 +46,16 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
     `RunError` when the run cannot go on. However it ends (Ctrl-C, SIGTERM and SIGKILL included), no process that it started
     and no shared-memory file is left; after a SIGKILL two agents of Ray's stay for some two minutes.
     """
-    console = console or Console()
+    output = RunOutput(console or Console())
+    faults = output.faults
     started_s = time.time()
     checkpoint = find_checkpoint(Path(resume), config) if resume else None
     prepared = prepare(config)
     run_dir = Path(resume).absolute() if resume else make_run_folder(config)
-    _say_problems(console, config, prepared)
+    _say_problems(output, config, prepared)
     if checkpoint:
         for change in changed_options(checkpoint[0], config):
-            console.print(f"changed since the checkpoint: {change}", highlight=False, markup=False)
+            output.say(f"changed since the checkpoint: {change}")
     # In this order: the shared file is removed once Ray has ended the learner that writes it, and Ctrl-C is set up
     # after ray.init, which installs a SIGTERM handler of its own.
     num_cpus = config.rollout.num_workers * config.rollout.tensor_parallel_size + config.learner.num_ranks
@@ -61,14 +64,13 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
         contextlib.ExitStack() as cleanup,
         connected(num_cpus),
         interruptible(),
-        placed(config, lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True)) as placement,
+        placed(config, output.say) as placement,
     ):
         start = time.perf_counter()
-        faults = FaultLog(lambda text: console.print(text, style="yellow", highlight=False, markup=False, soft_wrap=True))
         weights = WeightSync(
             verify=config.sync.verify == "on",
             deadline_s=config.deadline_s,
-            say=lambda text: console.print(text, highlight=False, markup=False, soft_wrap=True),
+            say=output.say,
         )
         sampler = RolloutPool(config, placement.rollout, faults, weights)
         learner = LearnerGroup(config, placement.learner, run_dir, new_buffer_path(), faults, beside=sampler)
@@ -80,13 +82,13 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
         scorer = RayScorer(config, task.rewards, task.correctness, resources, faults, beside=sampler, by_task=by_task)
         sampler.on_group, sampler.on_cut_off = scorer.submit, scorer.drop
         num_workers = config.rollout.num_workers
-        console.print(f"starting {num_workers} rollout worker(s), the learner and the reward pool ...", highlight=False)
+        output.say(f"starting {num_workers} rollout worker(s), the learner and the reward pool ...")
         scorer.wait_until_ready()
         learner.wait_until_ready()
         if checkpoint:
             learner.restore(*checkpoint)
         sampler.wait_until_ready()
-        console.print(f"ready after {time.perf_counter() - start:.0f} s", highlight=False)
+        output.say(f"ready after {time.perf_counter() - start:.0f} s")
         trainer = Trainer(
             config=config,
             correctness={name: task.correctness for name, task in prepared.tasks.items()},
@@ -97,7 +99,7 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
             scorer=scorer,
             learner=learner,
         )
-        _train_and_report(trainer, prepared, run_dir, checkpoint[1] if checkpoint else None, started_s, console, faults, weights)
+        _train_and_report(trainer, prepared, run_dir, checkpoint[1] if checkpoint else None, started_s, output, weights)
     return run_dir
 
 
@@ -107,35 +109,36 @@ def _train_and_report(
     run_dir: Path,
     resumed_from: Progress | None,
     started_s: float,
-    console: Console,
-    faults: FaultLog,
+    output: RunOutput,
     weights: WeightSync,
 ) -> None:
-    config = trainer.config
+    config, faults = trainer.config, output.faults
     with atomic_file(run_dir / "config.json") as temporary:
         temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     if resumed_from:
         truncate_metrics(run_dir, resumed_from.step)
         remove_traces_after(run_dir, resumed_from.step)
-        console.print(f"going on after step {resumed_from.step} of {run_dir}", highlight=False, markup=False)
+        output.say(f"going on after step {resumed_from.step} of {run_dir}")
     ended_with: list[str] = []
     try:
-        with MetricsLogger(run_dir, config, faults) as logger, RunConsole(config, console, read_metrics(run_dir)) as shown:
+        with MetricsLogger(run_dir, config, faults) as logger, RunConsole(config, output, read_metrics(run_dir)) as shown:
             observer = _observer(trainer, prepared, run_dir, logger, shown, faults, weights)
             train(trainer, observer, start=resumed_from or Progress(), evaluated=evaluated_steps(run_dir))
     except BaseException as error:  # Ctrl-C as well: the summary of an unfinished run says how it ended
         ended_with.append(f"{type(error).__name__}: {error}")
         raise
     finally:
-        summary = _summarize(config, run_dir, [*(fault.text for fault in faults.faults), *ended_with], started_s)
-    console.print(before_after_table(summary))
+        try:
+            summary = _summarize(config, run_dir, [*(fault.text for fault in faults.faults), *ended_with], started_s)
+        except UserError as error:  # a damaged record must not hide how the run ended
+            if not ended_with:
+                raise
+            output.say(f"no summary.json: {error}", style="yellow")
+    output.print(before_after_table(summary))
     draw_curves(run_dir)
-    console.print(
+    output.say(
         f"summary, curves and traces are in {run_dir}; "
-        f"look at the samples with: r1 traces show {run_dir} --step {config.num_steps}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
+        f"look at the samples with: r1 traces show {run_dir} --step {config.num_steps}"
     )
 
 
@@ -195,7 +198,7 @@ def _summarize(config: RunConfig, run_dir: Path, faults: Sequence[str], started_
     return summary
 
 
-def _say_problems(console: Console, config: RunConfig, prepared: Prepared) -> None:
+def _say_problems(output: RunOutput, config: RunConfig, prepared: Prepared) -> None:
     rollout, problems = config.rollout, prepared.problems
     lines = problems.describe(MAX_BAD_ROWS_SHOWN)
     evaluated = problems.heldout.describe() if problems.heldout else "off"
@@ -204,7 +207,7 @@ def _say_problems(console: Console, config: RunConfig, prepared: Prepared) -> No
         f"{rollout.max_completion_tokens} tokens, {config.learner.minibatches_per_step} update(s) a step; held-out: {evaluated}"
     )
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        output.say(line)
 
 
 @contextlib.contextmanager
