@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -69,13 +70,16 @@ def evaluated_steps(run_dir: Path) -> set[int]:
 
 
 @contextmanager
-def removed_if_empty(run_dir: Path) -> Iterator[None]:
-    """Leave no empty folder behind when the block fails before it has written anything."""
+def removed_unless_begun(run_dir: Path) -> Iterator[None]:
+    """Remove the folder when the block ends before config.json is in it: the same command can then be started again.
+
+    What is there by then is what trackers made for a run that never was. A run that is resumed has its config.json.
+    """
     try:
         yield
     finally:
-        if not any(run_dir.iterdir()):
-            run_dir.rmdir()
+        if not (run_dir / "config.json").exists():
+            shutil.rmtree(run_dir)
 
 
 def changed_options(checkpoint: Path, config: RunConfig) -> list[str]:

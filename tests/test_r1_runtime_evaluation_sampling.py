@@ -78,13 +78,13 @@ def test_every_chunk_is_written_once_with_places_and_seeds_of_the_task(started, 
 def test_only_what_is_missing_is_sampled_with_the_same_seeds(started, tmp_path, capsys):
     sample(tmp_path)
     files = list_trace_files(tmp_path, "heldout")
-    whole = {number: path.read_bytes() for number, path in files.items()}
+    whole = {number: read_traces(tmp_path, number, "heldout") for number in files}
     files[2].unlink()
     (tmp_path / "traces/.heldout-000002.parquet.tmp").write_bytes(b"half")
     sample(tmp_path)
     assert [batch.prompts[0].group_id for batch in started[1].batches] == [4]
     assert started[1].batches[0] == started[0].batches[1]
-    assert {number: path.read_bytes() for number, path in list_trace_files(tmp_path, "heldout").items()} == whole
+    assert {number: read_traces(tmp_path, number, "heldout") for number in list_trace_files(tmp_path, "heldout")} == whole
     assert "2 of 3 chunks are there already" in capsys.readouterr().out
     sample(tmp_path)
     assert len(started) == 2  # nothing was missing, nothing was started

@@ -18,9 +18,9 @@ from r1.evaluate import evaluate, sample_statistics
 from r1.faults import FaultLog
 from r1.files import atomic_file
 from r1.loop import Observer, Trainer, train
-from r1.metrics import MetricsLogger, read_metrics, truncate_metrics
+from r1.metrics import MetricsLogger, read_metrics
 from r1.preflight import Prepared, prepare
-from r1.run_folder import changed_options, evaluated_steps, find_checkpoint, make_run_folder, removed_if_empty
+from r1.run_folder import changed_options, evaluated_steps, find_checkpoint, make_run_folder, removed_unless_begun
 from r1.run_output import RunOutput
 from r1.runtime.cluster import Resources, connected
 from r1.runtime.learner_group import LearnerGroup
@@ -60,7 +60,9 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
     # after ray.init, which installs a SIGTERM handler of its own.
     num_cpus = config.rollout.num_workers * config.rollout.tensor_parallel_size + config.learner.num_ranks
     with (
-        removed_if_empty(run_dir),
+        removed_unless_begun(run_dir),
+        # Before the engines: a tracker that cannot start shall not cost the minutes of their start.
+        MetricsLogger(run_dir, config, faults) as logger,
         contextlib.ExitStack() as cleanup,
         connected(num_cpus),
         interruptible(),
@@ -99,7 +101,8 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
             scorer=scorer,
             learner=learner,
         )
-        _train_and_report(trainer, prepared, run_dir, checkpoint[1] if checkpoint else None, started_s, output, weights)
+        progress = checkpoint[1] if checkpoint else None
+        _train_and_report(trainer, prepared, run_dir, progress, started_s, output, weights, logger)
     return run_dir
 
 
@@ -111,17 +114,18 @@ def _train_and_report(
     started_s: float,
     output: RunOutput,
     weights: WeightSync,
+    logger: MetricsLogger,
 ) -> None:
     config, faults = trainer.config, output.faults
     with atomic_file(run_dir / "config.json") as temporary:
         temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     if resumed_from:
-        truncate_metrics(run_dir, resumed_from.step)
+        logger.rewind(resumed_from.step)
         remove_traces_after(run_dir, resumed_from.step)
         output.say(f"going on after step {resumed_from.step} of {run_dir}")
     ended_with: list[str] = []
     try:
-        with MetricsLogger(run_dir, config, faults) as logger, RunConsole(config, output, read_metrics(run_dir)) as shown:
+        with RunConsole(config, output, read_metrics(run_dir)) as shown:
             observer = _observer(trainer, prepared, run_dir, logger, shown, faults, weights)
             train(trainer, observer, start=resumed_from or Progress(), evaluated=evaluated_steps(run_dir))
     except BaseException as error:  # Ctrl-C as well: the summary of an unfinished run says how it ended
