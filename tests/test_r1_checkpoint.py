@@ -4,7 +4,7 @@ from tiny import tiny_config
 from r1.checkpoint import begin_checkpoint, finish_checkpoint, latest_checkpoint, remove_old_checkpoints
 from r1.config import RunConfig
 from r1.errors import RunError, UserError
-from r1.run_folder import changed_options
+from r1.run_folder import changed_options, removed_unless_begun
 from r1.types import Progress
 
 CONFIG = tiny_config()
@@ -110,3 +110,15 @@ def test_an_incomplete_one_is_not_counted_among_the_last(tmp_path):
     remove_old_checkpoints(tmp_path, keep_last=2, accuracy={})
     assert kept_steps(tmp_path) == [1, 2, 3]
     assert latest_checkpoint(tmp_path)[1].step == 2
+
+
+def test_a_run_that_never_began_leaves_no_folder(tmp_path):
+    fresh, begun = tmp_path / "fresh", tmp_path / "begun"
+    for folder in (fresh, begun):
+        folder.mkdir()
+        (folder / "metrics.jsonl").touch()
+    (begun / "config.json").touch()
+    for folder in (fresh, begun):
+        with pytest.raises(RunError), removed_unless_begun(folder):
+            raise RunError("no engine")
+    assert (fresh.exists(), begun.exists()) == (False, True)

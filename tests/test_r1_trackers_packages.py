@@ -31,7 +31,7 @@ with metrics:
 
 
 def in_own_process(tracker, run_dir, code, **environment):
-    before = f"import sys; from pathlib import Path; from test_r1_metrics import logger, report\nmetrics, _ = logger(Path({str(run_dir)!r}), trackers=[{tracker!r}])\n"
+    before = f"import sys; from pathlib import Path; from test_r1_metrics import logger, report\nmetrics = logger(Path({str(run_dir)!r}), trackers=[{tracker!r}])\n"
     result = subprocess.run(
         [sys.executable, "-c", before + code],
         cwd=ROOT,
