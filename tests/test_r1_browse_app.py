@@ -158,6 +158,14 @@ def test_steps_and_groups_follow_the_same_problem(tmp_path):
         await driver.press("h")
         await driver.until(lambda: "step 0 held-out › group 0 problem-0 › sample 0" in driver.where)
         assert "evaluated after 0" in driver.text
+        await driver.press("h")
+        await driver.until(lambda: "step 1 training" in driver.where)
+        await driver.press("t", "h")
+        await driver.until(lambda: "step 2 held-out" in driver.where)
+        await driver.press("T", "h")
+        await driver.until(lambda: "step 1 training" in driver.where)  # not where `h` came from: its neighbour in time
+        await driver.press("h")
+        await driver.until(lambda: "step 0 held-out" in driver.where)
         await driver.press("q", "q", "q")
         # The lists behind have come along.
         assert str(driver.app.position.steps.current.key) == "step 0 held-out"

@@ -49,6 +49,7 @@ class Browser(ReadingApp):
         self.follower = Follower(self)
         self._painter = Painter(self.position.reader.run)
         self._painted: dict[object, tuple[list[Span], Text]] = {}
+        self._other_split: tuple[StepKey, StepKey] | None = None  # where `h` went to, and from where
         self._target: StepKey | None = None  # the step that is being read: a second `t` goes on from there
 
     @property
@@ -95,7 +96,7 @@ class Browser(ReadingApp):
 
     def go_to_neighbour(self, by: int) -> None:
         """Show the same problem, or else the same group, in the next step of the split (1) or the one before (-1)."""
-        here = self._target or (self.position.rows.key if self.position.rows else None)
+        here = self._here()
         key = None if here is None else self.position.neighbour_step(here, by)
         if key is None:
             self.say(f"there is no {'later' if by > 0 else 'earlier'} step of this kind")
@@ -103,11 +104,16 @@ class Browser(ReadingApp):
             self._load_step(key)
 
     def go_to_other_split(self) -> None:
-        """Show the held-out evaluation before this training step, or the training step before this evaluation."""
-        key = self.position.other_split(self.position.rows.key) if self.position.rows else None
+        """Show the held-out evaluation before this training step, and from there this step again."""
+        here = self._here()
+        if here is None:
+            return
+        arrived, left = self._other_split or (None, None)
+        key = left if arrived == here and left in self.position.keys else self.position.other_split(here)
         if key is None:
             self.say("the run has no traces of the other split")
         else:
+            self._other_split = (key, here)
             self._load_step(key)
 
     def reload_step(self) -> None:
@@ -160,6 +166,10 @@ class Browser(ReadingApp):
         """List the keys."""
         if not isinstance(self.screen, HelpScreen):
             self.push_screen(HelpScreen())
+
+    def _here(self) -> StepKey | None:
+        """The step that is open, or being read."""
+        return self._target or (self.position.rows.key if self.position.rows else None)
 
     def _load_step(self, key: StepKey, *, is_opened: bool = False) -> None:
         """Read a step, and its group where one is inside of one; then show it on the screen that is open, or on a new one."""

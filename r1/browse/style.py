@@ -23,7 +23,7 @@ ItemTable, TextPane { scrollbar-background-hover: #121212; scrollbar-color-hover
 #both TextPane { border-top: solid #585858; }
 #both TextPane:focus { border-top: solid #00afaf; }
 .-wide #both { layout: horizontal; }
-.-wide #both ItemTable { width: 45%; height: 100%; }
+.-wide #both ItemTable { width: 50%; height: 100%; }
 .-wide #both TextPane { border-top: none; border-left: solid #585858; }
 .-wide #both TextPane:focus { border-top: none; border-left: solid #00afaf; }
 HelpScreen TextPane { margin: 1 3; border: round #00afaf; }

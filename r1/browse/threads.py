@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from textual.app import App
 from textual.message import Message
-from textual.worker import Worker, WorkerState, get_current_worker
+from textual.worker import Worker, get_current_worker
 
 from r1.browse.screen import BrowseScreen
 from r1.errors import UserError
@@ -45,7 +45,7 @@ class ReadingApp(App[None]):
 
     def on_finished(self, message: Finished) -> None:
         """Show what was read, unless something else has been asked for meanwhile."""
-        if message.worker.state is not WorkerState.CANCELLED:
+        if not message.worker.is_cancelled:
             message.then()
 
     def say(self, text: str) -> None:
