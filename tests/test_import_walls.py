@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,13 @@ def sources():
     return [path for package in OURS for path in sorted((ROOT / package).rglob("*.py"))]
 
 
+@cache
 def imported_packages(path):
+    """The top-level packages that a file imports, at any level; each file is parsed once for all tests."""
+    return tuple(_imported_packages(path))
+
+
+def _imported_packages(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name.split(".")[0] for alias in node.names)
