@@ -70,6 +70,16 @@ def test_thinking_answer_and_prefill():
     ]
 
 
+def test_an_answer_in_thinking_that_is_never_closed():
+    whole = "<think>easy<answer>802</answer>?"
+    parts = answer_parts("", whole)
+    assert [(whole[part.start : part.end], part.style) for part in parts] == [
+        ("easy<answer>", "cyan"),
+        ("802", "bold green"),
+        ("</answer>?", "cyan"),
+    ]
+
+
 def test_matches_are_found_as_grep_finds_them():
     assert found_at("ab ab", "^ab") == [(0, 2)]
     assert found_at("aXbXc", "x") == []

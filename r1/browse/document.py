@@ -84,11 +84,18 @@ def answer_parts(prefill: str, completion: str) -> list[Span]:
     # The thinking ends where the last </think> begins; the answer is looked for behind it.
     closed = whole.rfind("</think>")
     thinking_end = closed if closed >= 0 else len(whole)
-    spans = [Span(0, len(prefill), "underline")] if prefill else []
-    spans.append(Span(max(len(prefill), thinking_end - len(parts.thinking)), thinking_end, "cyan"))
+    thinking_start = max(len(prefill), thinking_end - len(parts.thinking))
+    start = end = len(whole)
     if parts.answer:
-        start = whole.find("<answer>", max(0, closed)) + len("<answer>")
-        spans.append(Span(max(len(prefill), start), start + len(parts.answer), "bold green"))
+        start = max(len(prefill), whole.find("<answer>", max(0, closed)) + len("<answer>"))
+        end = start + len(parts.answer)
+    # Where the thinking is never closed, the answer stands in the middle of it.
+    spans = [
+        Span(0, len(prefill), "underline"),
+        Span(thinking_start, min(thinking_end, start), "cyan"),
+        Span(start, end, "bold green"),
+        Span(end, thinking_end, "cyan"),
+    ]
     return [span for span in spans if span.end > span.start]
 
 
