@@ -9,6 +9,8 @@ from r1.browse.lists import StepsScreen
 from r1.browse.text_pane import TextPane
 from r1.traces import write_traces
 
+pytestmark = pytest.mark.slow  # imports Textual, and waits for its screens
+
 
 def test_from_the_run_to_a_completion_and_back_out(tmp_path):
     small_run(tmp_path)

@@ -56,6 +56,7 @@ def test_all_answers_behind_the_thinking(text, answers):
     assert answers_by_kind(text) == answers
 
 
+@pytest.mark.slow
 def test_long_texts_take_time_in_proportion():
     for text in ("<think>" * 50_000, "\n" * 200_000, "<answer>" * 20_000, "\\boxed{" * 2_000, "#### " * 20_000):
         thinking_of(text), answers_by_kind(text)

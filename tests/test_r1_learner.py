@@ -161,6 +161,7 @@ def test_kl_to_the_reference_is_zero_at_the_start_and_needs_a_coefficient(make_l
     assert learner.update(later)["kl"] > 1e-6
 
 
+@pytest.mark.slow
 def test_saved_and_loaded_goes_on_bitwise_the_same(make_learner, tmp_path):
     options = ("sync.verify=off", "algorithm.kl_coef=0.1")
     learner = make_learner(*options)
@@ -205,6 +206,7 @@ def test_a_state_that_cannot_be_written_is_an_error_in_the_end(make_learner, tmp
         learner.finish_save()
 
 
+@pytest.mark.slow
 def test_a_reference_policy_is_saved_and_a_run_may_do_without(make_learner, tmp_path):
     learner = make_learner("algorithm.kl_coef=0.1", "algorithm.reference_every=5")
     with torch.no_grad():

@@ -90,6 +90,7 @@ def test_only_what_is_missing_is_sampled_with_the_same_seeds(started, tmp_path, 
     assert len(started) == 2  # nothing was missing, nothing was started
 
 
+@pytest.mark.slow
 def test_seeds_are_no_matter_of_chunks_and_differ_between_seeds(started, tmp_path):
     sample(tmp_path / "small")
     sample(tmp_path / "large", max_num_seqs=100)

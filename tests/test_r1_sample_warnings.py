@@ -154,6 +154,7 @@ def test_held_out_of_several_tasks():
     assert text.startswith("held-out accuracy/math fell from 0.40 (steps 0 and 10) to 0.30")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_evaluations", [10, 30])
 def test_held_out_accuracy_of_a_policy_that_stays_what_it_is(num_evaluations: int):
     """Each evaluation of 256 problems with an error of its own; the training reward rises all the time."""

@@ -263,6 +263,7 @@ def test_what_loopback_is(host: str, expected: bool):
     assert is_loopback(host) is expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_the_command_says_where_and_ctrl_c_ends_it(run: Path, host: str):
     command = [sys.executable, "-m", "r1.cli.main", "serve", str(run), "--port", "0", "--host", host]

@@ -141,6 +141,7 @@ def test_every_planted_case_of_a_run_is_found_and_nothing_else(tmp_path):
     assert {one.flag for one in flag_step(tmp_path, 5, flags=("repeated",))[1]} == {"repeated"}
 
 
+@pytest.mark.slow
 def test_a_run_of_many_steps_is_flagged_by_processes(tmp_path, monkeypatch):
     monkeypatch.setattr(trace_flags, "MIN_STEPS_FOR_PROCESSES", 2)
     for step in (1, 2, 3):

@@ -50,6 +50,7 @@ def test_explain_says_what_was_extracted_and_which_path_decided(completion, gold
     assert (verdict.answer, verdict.is_equal, verdict.path) == (answer, is_equal, path)
 
 
+@pytest.mark.slow
 def test_many_threads_agree_with_one():
     # The precision of mpmath's global context would be shared: a thread that computes with 30 digits would spoil the 150
     # of another.

@@ -28,6 +28,7 @@ def test_every_problem_can_be_solved_and_no_number_is_the_target_itself():
     assert lengths == {3, 4}
 
 
+@pytest.mark.slow
 def test_each_split_holds_distinct_problems_of_its_own():
     heldout = [problem.problem_id for problem in load("heldout", 3, Source()).problems]
     assert len(heldout) == len(set(heldout)) == NUM_PROBLEMS["heldout"]
