@@ -43,7 +43,7 @@ COMMANDS: Sequence[Sequence[str]] = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--completions", type=int, default=100_000)
+    parser.add_argument("--completions", type=int, default=102_400)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--tokens", type=int, default=200, help="mean length")
     parser.add_argument("--run", type=Path, help="an existing folder of this program's, or where to make one and leave it")
