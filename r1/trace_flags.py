@@ -142,7 +142,7 @@ def flag_run(
 ) -> Iterator[tuple[int, list[Flagged]]]:
     """Yield what `flag_step` returns for each stored step; those whose file is gone when it is their turn are left out.
 
-    Many steps are shared out to processes: the rules are Python, 0.1 ms for a completion of 200 tokens.
+    Many steps are shared out to processes: the rules are Python, 0.5 ms for a completion of 200 tokens.
     """
     steps = list(list_trace_files(run_dir, split))
     arguments = [(run_dir, step, split, flags) for step in steps]

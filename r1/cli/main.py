@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from r1.cli.config import app as config_app
-from r1.cli.printing import printable
+from r1.cli.printing import printable_line
 from r1.cli.report import report, serve
 from r1.cli.rewards import app as rewards_app
 from r1.cli.tasks import app as tasks_app
@@ -78,16 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=arguments, prog_name="r1")
     except UserError as error:
-        print(f"error: {_in_one_line(error)}", file=sys.stderr)
+        print(f"error: {printable_line(str(error))}", file=sys.stderr)
         sys.exit(2)
     except RunError as error:  # a reward file that ends its process when it is imported, say
-        print(f"error: {_in_one_line(error)}", file=sys.stderr)
+        print(f"error: {printable_line(str(error))}", file=sys.stderr)
         sys.exit(1)
-
-
-def _in_one_line(error: Exception) -> str:
-    """An error may quote what a person typed or a file holds."""
-    return printable(str(error)).replace("\n", "\\n")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from r1.cli.printing import format_number, print_line, printable
+from r1.cli.printing import format_number, print_line, printable, printable_line
 from r1.errors import UserError
 
 # rich and the store are imported where they are used: `r1 --help` answers without them.
@@ -31,7 +31,7 @@ MAX_ANSWER_CHARS = 500
 
 
 def in_one_line(text: str) -> str:
-    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+    return printable_line(text).replace("\t", "\\t")
 
 
 def split_of(heldout: bool) -> "Split":
