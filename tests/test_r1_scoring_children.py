@@ -228,10 +228,12 @@ def test_killing_children_at_random_loses_no_result_and_changes_none():
         killer = threading.Thread(target=kill_at_random)
         killer.start()
         try:
-            scores = pool.score_texts(items)
+            # All of them, and again until enough children were killed, however fast this machine judges.
+            while True:
+                assert [score.reward for score in pool.score_texts(items)] == expected
+                if num_kills >= 10:
+                    break
         finally:
             finished.set()
             killer.join()
         assert pool.num_errors == {}
-    assert [score.reward for score in scores] == expected
-    assert num_kills >= 10
