@@ -24,7 +24,9 @@ train: setup ## train the small example from start to end; ARGS="num_steps=20" c
 test: setup ## all tests; ARGS="tests/test_FILE.py -x" goes to pytest instead
 ifeq ($(strip $(ARGS)),)
 	@$(MAKE) --no-print-directory fast-test
-	.venv/bin/python -m pytest -m "slow or ray"
+	# What starts Ray uses both cores by itself; of the others two files at a time are tested, on a core each.
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "slow and not ray" -n 2 --dist loadfile
+	.venv/bin/python -m pytest -m ray
 else
 	.venv/bin/python -m pytest $(ARGS)
 endif
