@@ -43,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load_config(given.config, given.overrides)
         address = _address(os.environ)
         runs = _runs_folder(given.runs, config, address)
+        uses_token = _uses_token(os.environ, Path.home())
+        if uses_token:
+            os.environ["RAY_AUTH_MODE"] = "token"  # Ray reads it as it is imported
         from r1.runtime.upload import measure_upload  # imports ray: only once the configuration has been read
 
         upload = measure_upload(Path.cwd())
@@ -54,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         submission = Submission(
             address=address,
-            uses_token=_uses_token(os.environ, Path.home()),
+            uses_token=uses_token,
             entrypoint=(_python(address), "-m", "launch.train", config_path, *given.overrides, "--continue", *runs),
             config_name=config.name,
             upload=upload,

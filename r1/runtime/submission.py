@@ -1,6 +1,7 @@
 """Send a run to a Ray cluster's job server, follow its log, and say how it ended."""
 
 import asyncio
+import logging
 import os
 import shlex
 import subprocess
@@ -24,11 +25,19 @@ AUTH_MODE = "RAY_AUTH_MODE"
 STOP_WAIT_S = 600
 """How long a job that is stopped has until SIGKILL: for the update that is under way, and its checkpoint. With Ray's default
 of 3 s no run would end with one. A limit, not a delay."""
-CONNECT_S, ANSWER_S = 10.0, 15.0
-"""How long the job server may take to be reached, and to answer; Ray itself waits for ever."""
+CONNECT_S, ANSWER_S, TAKE_S = 10.0, 15.0, 120.0
+"""How long the job server may take to be reached, to answer a question, and to take the upload or the job; Ray itself waits for
+ever."""
+STARTING_S = 30.0
+"""How long a cluster is waited for that has a job server, and nobody yet to run jobs: some seconds after `ray start`."""
 LOST_S = 60.0
 """How long it may be out of reach while the log is followed."""
 RETRY_S = 2.0
+
+# A dozen lines on .gitignore files, default excludes, packages and websockets.
+for _name in ("_private.runtime_env.packaging", "_private.runtime_env.working_dir", "dashboard.modules.dashboard_sdk"):
+    logging.getLogger(f"ray.{_name}").setLevel(logging.ERROR)
+logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +47,7 @@ class Submission:
     address: str
     """Of the job server, e.g. http://127.0.0.1:8265."""
     uses_token: bool
-    """Whether Ray has to be told that there is a token."""
+    """Whether Ray had to be told that there is a token: its commands have to be told as well."""
     entrypoint: tuple[str, ...]
     """The command that the head node runs in the uploaded folder."""
     config_name: str
@@ -72,19 +81,19 @@ class Job:
 class _Client(JobSubmissionClient):  # type: ignore[misc]  # Ray has no types
     """Ray's client, which does not wait for ever."""
 
-    def _do_request(self, *arguments: Any, **options: Any) -> Any:
-        return super()._do_request(*arguments, **options, timeout=(CONNECT_S, ANSWER_S))
+    def _do_request(self, method: str, *arguments: Any, **options: Any) -> Any:
+        timeout = (CONNECT_S, ANSWER_S if method == "GET" else TAKE_S)
+        return super()._do_request(method, *arguments, **options, timeout=timeout)
 
 
 def submit(submission: Submission) -> Job:
     """Upload the checkout and have the cluster run it; a `UserError` where the job server refuses or is not there."""
-    if submission.uses_token:
-        os.environ[AUTH_MODE] = "token"
     os.environ[ADDRESS] = submission.address  # Ray takes RAY_ADDRESS, if that is set, before what the client is given
     at = f"{ADDRESS}={submission.address!r}"
     try:
         client = _Client(submission.address)
-        job_id = client.submit_job(
+        job_id = _submit(
+            client,
             entrypoint=shlex.join(submission.entrypoint),
             runtime_env=runtime_environment(submission.upload),
             metadata=metadata(submission),
@@ -94,13 +103,26 @@ def submit(submission: Submission) -> Job:
             f"{at}: the job server refuses the token, or misses one; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or "
             "RAY_AUTH_TOKEN_PATH) to what the cluster was started with"
         ) from error
-    except (RuntimeError, ValueError, OSError) as error:  # those of requests are OSErrors
-        reason = " ".join(str(error).split())[:300]
+    # Those of requests are OSErrors; the last two: what answers is no job server.
+    except (RuntimeError, OSError, ValueError, KeyError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise UserError(
             f"{at}: no job server takes the run there ({reason}); on this machine `ray start --head` starts one, for another "
             f"cluster set {ADDRESS} to its head node's, http://HOST:8265"
         ) from error
     return Job(client=client, job_id=job_id, submission=submission)
+
+
+def _submit(client: Any, **job: Any) -> str:
+    start = time.monotonic()
+    while True:
+        try:
+            job_id: str = client.submit_job(**job)
+            return job_id
+        except RuntimeError as error:
+            if "No available agent" not in str(error) or time.monotonic() - start > STARTING_S:
+                raise
+        time.sleep(RETRY_S)
 
 
 def runtime_environment(upload: Upload) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """What `launch/submit.sh` sends to a cluster: this checkout, without what no run needs."""
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ray._private.ray_constants import RAY_RUNTIME_ENV_IGNORE_GITIGNORE
+from ray._private.ray_constants import RAY_RUNTIME_ENV_IGNORE_GITIGNORE, get_runtime_env_default_excludes
 from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
 
 from r1.errors import UserError
@@ -59,7 +60,8 @@ def measure_upload(folder: Path) -> Upload:
 
     # Ray's own functions, private as they are: what it leaves out by which rule is nobody else's to say. Ray is pinned.
     uses_gitignore = os.environ.get(RAY_RUNTIME_ENV_IGNORE_GITIGNORE, "0") != "1"
-    _dir_travel(folder, [_get_excludes(folder, list(EXCLUDES))], note, include_gitignore=uses_gitignore)
+    excludes = [_get_excludes(folder, [*get_runtime_env_default_excludes(), *EXCLUDES])]
+    _dir_travel(folder, excludes, note, include_gitignore=uses_gitignore, logger=logging.getLogger(__name__))
     return Upload(folder=folder, files=files)
 
 
