@@ -98,6 +98,8 @@ def submit(submission: Submission) -> Job:
             runtime_env=runtime_environment(submission.upload),
             metadata=metadata(submission),
         )
+    except UserError:
+        raise
     except AuthenticationError as error:
         raise UserError(
             f"{at}: the job server refuses the token, or misses one; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or "
@@ -120,8 +122,14 @@ def _submit(client: Any, **job: Any) -> str:
             job_id: str = client.submit_job(**job)
             return job_id
         except RuntimeError as error:
-            if "No available agent" not in str(error) or time.monotonic() - start > STARTING_S:
+            if "No available agent" not in str(error):
                 raise
+            if time.monotonic() - start > STARTING_S:
+                raise UserError(
+                    f"{ADDRESS}={os.environ[ADDRESS]!r}: the job server has nobody to run jobs: the head node's dashboard agent is "
+                    "not up, for whose port (52365) there may be another cluster on that machine; see ray start "
+                    "--dashboard-agent-listen-port, and dashboard_agent.log there"
+                ) from error
         time.sleep(RETRY_S)
 
 
