@@ -11,11 +11,14 @@ One step, and who waits for whom (strict mode, nothing overlaps):
 
 With `rollout.max_staleness` = k the next k steps are begun before this one is learnt from, so the rollout workers sample
 them while the learner updates. They only stop for the weights.
+
+A run that is asked to stop (`r1.stopping`) drops what is being sampled or evaluated, finishes the step that is being learnt
+from, and saves it.
 """
 
 import contextlib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from r1.batching import make_train_batch
 from r1.config import RunConfig
@@ -23,6 +26,7 @@ from r1.errors import RunError, SyncError, WorkerLost
 from r1.protocols import PolicyLearner, Sampler, Scorer
 from r1.step_metrics import Correctness, step_metrics
 from r1.step_sampler import Prompts, StepSampler
+from r1.stopping import Stop
 from r1.stopwatch import Stopwatch
 from r1.trace_choice import TraceChoice
 from r1.types import Progress, ScoredGroup, StepReport, StepSamples
@@ -43,6 +47,7 @@ class Trainer:
     sampler: Sampler
     scorer: Scorer
     learner: PolicyLearner
+    stop: Stop = field(default_factory=Stop)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,25 +76,30 @@ def train(
     if progress.step >= config.num_steps and not evaluate_first:
         raise RunError(f"nothing to train: the run has finished its {config.num_steps} steps; raise num_steps to go on")
     samples = StepSampler(config, trainer.prompts, trainer.sampler, trainer.scorer, progress)
-    trainer.sampler.load_weights(trainer.learner.publish_weights())
-    if evaluate_first:
-        observer.evaluate(progress.step, progress.policy_version)
     reports: list[StepReport] = []
     try:
-        while progress.step < config.num_steps:
-            try:
-                report, progress = train_step(trainer, samples, observer, progress)
-                observer.on_step(report)
-                reports.append(report)
-                _after_step(trainer, observer, progress)
-            except WorkerLost as lost:
-                progress = _rewind(trainer, samples, observer, lost)
-                reports = [report for report in reports if report.step <= progress.step]
-                if progress.step == config.num_steps:  # it was lost between the last checkpoint and the last evaluation
-                    observer.evaluate(progress.step, progress.policy_version)
-    except BaseException:
-        # Whatever ends the run, Ctrl-C as well: a checkpoint that is nearly written is worth a moment. The learner may be
-        # what failed, so an error here says nothing new.
+        trainer.sampler.load_weights(trainer.learner.publish_weights())
+        if evaluate_first:
+            observer.evaluate(progress.step, progress.policy_version)
+        with trainer.stop.held():
+            while progress.step < config.num_steps:
+                trainer.stop.check()
+                try:
+                    report, progress = train_step(trainer, samples, observer, progress)
+                    observer.on_step(report)
+                    reports.append(report)
+                    _after_step(trainer, observer, progress)
+                except WorkerLost as lost:
+                    progress = _rewind(trainer, samples, observer, lost)
+                    reports = [report for report in reports if report.step <= progress.step]
+                    if progress.step == config.num_steps:  # it was lost between the last checkpoint and the last evaluation
+                        _evaluate(trainer, observer, progress)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and trainer.stop.is_graceful:
+            _save_last_step(trainer, start, progress)
+            raise trainer.stop.stopped(progress.step) from error
+        # Whatever ends the run, a second Ctrl-C as well: a checkpoint that is nearly written is worth a moment. The learner
+        # may be what failed, so an error here says nothing new.
         with contextlib.suppress(RunError):
             trainer.learner.finish_save(LAST_SAVE_S)
         raise
@@ -100,12 +110,24 @@ def _after_step(trainer: Trainer, observer: Observer, progress: Progress) -> Non
     """Save and evaluate, if they are due."""
     config, step = trainer.config, progress.step
     last = step == config.num_steps
-    if last or _due(step, config.checkpoint.every):
+    if _saves_after(config, step):
         trainer.learner.save(progress)
     if last:
         trainer.learner.finish_save()
     if last or _due(step, config.evaluate.every):
-        observer.evaluate(step, progress.policy_version)
+        _evaluate(trainer, observer, progress)
+
+
+def _evaluate(trainer: Trainer, observer: Observer, progress: Progress) -> None:
+    with trainer.stop.at_once():
+        observer.evaluate(progress.step, progress.policy_version)
+
+
+def _save_last_step(trainer: Trainer, start: Progress, progress: Progress) -> None:
+    """Save the step that a stopped run has ended with, unless it began there or has saved it."""
+    if progress.step > start.step and not _saves_after(trainer.config, progress.step):
+        trainer.learner.save(progress)
+    trainer.learner.finish_save()
 
 
 def _rewind(trainer: Trainer, samples: StepSampler, observer: Observer, lost: WorkerLost) -> Progress:
@@ -128,8 +150,9 @@ def train_step(
     config, clock = trainer.config, Stopwatch()
     step, policy_version = progress.step + 1, progress.policy_version
     overlaps = config.rollout.max_staleness > 0
-    samples.begin(progress)
-    sampled = samples.collect(step, clock)
+    with trainer.stop.at_once():
+        samples.begin(progress)
+        sampled = samples.collect(step, clock)
     if not overlaps:
         with clock("sample"):
             trainer.sampler.pause()
@@ -195,6 +218,10 @@ def _with_token_values(trainer: Trainer, sampled: StepSamples, step: int) -> lis
         else group
         for group in [*sampled.groups, *sampled.others]
     ]
+
+
+def _saves_after(config: RunConfig, step: int) -> bool:
+    return step == config.num_steps or _due(step, config.checkpoint.every)
 
 
 def _due(step: int, every: int) -> bool:

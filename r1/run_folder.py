@@ -15,10 +15,12 @@ from r1.errors import UserError
 from r1.metrics import read_metrics
 from r1.types import Progress
 
+RUNS = "runs"
+
 
 def make_run_folder(config: RunConfig) -> Path:
     """Create the folder of a new run, empty, and return its absolute path; the same name is never given out twice."""
-    run_dir = _path_of_run(config, time.strftime("%Y%m%d-%H%M%S"))
+    run_dir = path_of_run(config, time.strftime("%Y%m%d-%H%M%S"))
     try:
         run_dir.mkdir(parents=True)
     except FileExistsError as error:
@@ -30,7 +32,7 @@ def make_run_folder(config: RunConfig) -> Path:
 
 def new_run_folder(config: RunConfig) -> Path:
     """The folder that `make_run_folder` would create, refused as it would be; DATE-TIME stands for the moment of the start."""
-    run_dir = _path_of_run(config, "DATE-TIME")
+    run_dir = path_of_run(config, "DATE-TIME")
     if run_dir.exists():
         raise _exists_already(run_dir)
     above = next(parent for parent in run_dir.parents if parent.exists())
@@ -40,8 +42,9 @@ def new_run_folder(config: RunConfig) -> Path:
     return run_dir
 
 
-def _path_of_run(config: RunConfig, started: str) -> Path:
-    return Path(config.run_dir or f"runs/{config.name}-{started}").absolute()
+def path_of_run(config: RunConfig, started: str, runs: str | Path = RUNS) -> Path:
+    """Where a run that is started now writes. runs: the folder of those that are given none."""
+    return Path(config.run_dir or Path(runs) / f"{config.name}-{started}").absolute()
 
 
 def _exists_already(run_dir: Path) -> UserError:
@@ -53,13 +56,17 @@ def _exists_already(run_dir: Path) -> UserError:
 def find_checkpoint(run_dir: Path, config: RunConfig) -> tuple[Path, Progress]:
     """Return the checkpoint to go on from; a `UserError` when there is none, or nothing left to do after it."""
     folder, progress = latest_checkpoint(run_dir)
-    is_evaluated = config.evaluate.num_completions == 0 or progress.step in evaluated_steps(run_dir)
-    if progress.step >= config.num_steps and is_evaluated:
+    if is_finished(run_dir, progress, config):
         raise UserError(
             f"option '--resume': {str(run_dir)!r} has finished step {progress.step} of {config.num_steps}; "
             "pass num_steps=N with a larger N"
         )
     return folder, progress
+
+
+def is_finished(run_dir: Path, progress: Progress, config: RunConfig) -> bool:
+    is_evaluated = config.evaluate.num_completions == 0 or progress.step in evaluated_steps(run_dir)
+    return progress.step >= config.num_steps and is_evaluated
 
 
 def evaluated_steps(run_dir: Path) -> set[int]:

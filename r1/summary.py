@@ -37,10 +37,12 @@ def build_summary(
     faults: Sequence[str | Mapping[str, Any]],
     started_s: float,
     ended_s: float | None = None,
+    ended: str = "finished",
 ) -> dict[str, Any]:
     """Collect a run's summary as plain JSON values.
 
-    `reports` are all steps on record, those before a resume as well; `faults` say how this process ended, if not well.
+    `reports` are all steps on record, those before a resume as well; `faults` are what went wrong in this process, and `ended`
+    is how it ended: "finished", by which signal and after which step it was stopped, or with which error.
     `started_s` and `ended_s` are readings of time.time() and bound this process alone; without the latter it ends now.
     """
     ended_s = time.time() if ended_s is None else ended_s
@@ -48,6 +50,7 @@ def build_summary(
         "name": config.name,
         "seed": config.seed,
         "steps": reports[-1].step if reports else 0,
+        "ended": ended,
         "heldout_before": heldout_before,
         "heldout_after": heldout_after,
         "last_step_metrics": reports[-1].metrics if reports else None,

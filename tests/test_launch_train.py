@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -10,6 +11,9 @@ import pytest
 from tiny import MODEL, ROOT
 
 import launch.train
+from r1.config import load_config
+from r1.run_lock import locked
+from r1.stopping import Stopped
 
 
 @pytest.fixture
@@ -70,6 +74,9 @@ QUICKSTART = "launch/configs/quickstart.toml"
         ([QUICKSTART, "run_dir=/dev/null/run"], ["'run_dir'", "cannot create"]),
         (["--resume", "no-such-run"], ["'--resume'", "is not a run folder"]),
         (["--dry-run", "--resume", "no-such-run"], ["'--dry-run'", "leave out --resume", "r1 config show no-such-run"]),
+        ([QUICKSTART, "--dry-run", "--continue"], ["'--dry-run'", "leave out --continue"]),
+        (["--resume", "a-run", "--continue"], ["'--resume'", "'--continue'", "leave out one"]),
+        ([QUICKSTART, "--runs", "elsewhere"], ["'--runs'", "goes with --continue"]),
         (["--dry-run", QUICKSTART, "learner.minibatches_per_step=5"], ["16 prompts do not divide into 5 mini-batches"]),
         ([QUICKSTART, "--dry-run", "rollout.max_completion_tokens=5000"], ["lower max_completion_tokens to at most 240"]),
         ([QUICKSTART, "model.path=./nowhere", "--dry-run"], ["'model.path'", "is not a folder"]),
@@ -187,6 +194,14 @@ def test_a_run_folder_that_exists(train, tmp_path, options):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_that_is_going_on_is_not_resumed_beside_itself(train, tmp_path):
+    (tmp_path / "config.json").write_text(load_config(QUICKSTART).model_dump_json())
+    with locked(tmp_path):
+        code, error = train("--resume", tmp_path)
+    assert code == 2
+    assert f"{str(tmp_path)!r} is being written by process {os.getpid()} on" in error
+
+
 def test_resume_without_a_checkpoint(train, tmp_path):
     from tiny import tiny_config
 
@@ -194,3 +209,40 @@ def test_resume_without_a_checkpoint(train, tmp_path):
     code, error = train("--resume", tmp_path)
     assert code == 2
     assert "holds no complete checkpoint" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stopped", "code", "says"),
+    [
+        ([QUICKSTART], (signal.SIGTERM, 7), 143, "stopped after step 7, checkpoint written; go on with: python -m launch.train --resume {run}"),
+        ([QUICKSTART, "seed=3", "--continue"], (signal.SIGINT, 7), 130, f"go on with: python -m launch.train {QUICKSTART} seed=3 --continue"),
+        ([QUICKSTART], (signal.SIGINT, 0), 130, f"nothing is saved; begin again with: python -m launch.train {QUICKSTART} --continue"),
+        ([QUICKSTART], (signal.SIGTERM, None), 143, "interrupted; go on from the last checkpoint with --resume RUN"),
+    ],
+)
+def test_what_a_stopped_run_says(train, tmp_path, monkeypatch, arguments, stopped, code, says):
+    import r1.runtime.run
+
+    def stop(config, **options):
+        error = Stopped(*stopped)
+        error.run_dir = tmp_path
+        raise error
+
+    monkeypatch.setattr(r1.runtime.run, "run", stop)
+    got, error = train(*arguments)
+    assert got == code
+    assert says.format(run=tmp_path) in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("has_config", "anew"), [(True, True), (False, False)])
+def test_continue_hands_its_choice_on(train, tmp_path, monkeypatch, has_config, anew):
+    import r1.runtime.run
+
+    run_dir, called = tmp_path / "run", []
+    monkeypatch.setattr(r1.runtime.run, "run", lambda config, **options: called.append((config.run_dir, options)))
+    if has_config:
+        run_dir.mkdir()
+        (run_dir / "config.json").write_text(load_config(QUICKSTART).model_dump_json())
+    assert train(QUICKSTART, f"run_dir={run_dir}", "--continue")[0] == 0
+    assert called == [(str(run_dir), {"resume": str(run_dir) if anew else None, "anew": anew})]

@@ -1,7 +1,9 @@
-"""kill -9 at any moment, and the resumed run ends bitwise where an undisturbed one does: real Ray, real vLLM."""
+"""kill -9 or SIGTERM at any moment, and the resumed run ends bitwise where an undisturbed one does: real Ray, real vLLM."""
 
+import functools
 import json
 import random
+import signal
 import time
 
 import pytest
@@ -11,6 +13,7 @@ from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from r1.checkpoint import latest_checkpoint
 from r1.metrics import read_metrics
+from r1.run_folder import evaluated_steps
 from r1.traces import read_traces
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
@@ -66,28 +69,49 @@ def everything(run_dir, scratch):
     return events, rows, progress, torch.load(scratch, weights_only=True)
 
 
-@pytest.mark.parametrize("num_ranks", [1, 2])
-def test_a_killed_run_ends_where_an_undisturbed_one_does(tmp_path, num_ranks):
-    shared = options(tmp_path, num_ranks)
-    straight, killed = tmp_path / "straight", tmp_path / "killed"
-    finish(QUICKSTART, *shared, f"run_dir={straight}")
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """num_ranks -> (its options, all that it ended with), of a run that is made when it is first asked for."""
 
-    program = Program(QUICKSTART, *shared, f"run_dir={killed}")
-    program.wait_for_step(killed, 3)
-    while not (killed / "checkpoints/latest").exists():
-        program.wait_for_step(killed, 3)
+    @functools.cache
+    def of(num_ranks):
+        folder = tmp_path_factory.mktemp("straight")
+        shared = options(folder, num_ranks)
+        finish(QUICKSTART, *shared, f"run_dir={folder / 'run'}")
+        return shared, everything(folder / "run", folder / "straight.pt")
+
+    return of
+
+
+# SIGTERM: the run saves its last step, at any moment, where kill -9 leaves it at the last checkpoint that was due.
+@pytest.mark.parametrize(("num_ranks", "ending"), [(1, "kill"), (1, "stop"), (2, "kill")])
+def test_a_run_that_was_ended_early_ends_where_an_undisturbed_one_does(tmp_path, undisturbed, num_ranks, ending):
+    shared, straight = undisturbed(num_ranks)
+    run_dir = tmp_path / "run"
+
+    program = Program(QUICKSTART, *shared, f"run_dir={run_dir}")
+    program.wait_for_step(run_dir, 3)
+    while not (run_dir / "checkpoints/latest").exists():
+        program.wait_for_step(run_dir, 3)
         time.sleep(0.1)
     moment_s = random.uniform(0.0, 2.0)  # not seeded: over the months it comes by everywhere
     time.sleep(moment_s)
-    program.kill_all()
-    last_step = max((event["step"] for event in read_metrics(killed)), default=0)
-    print(f"killed {moment_s:.3f} s after the first checkpoint, {last_step} steps logged, {latest_checkpoint(killed)[1]}")
-    if latest_checkpoint(killed)[1].step < NUM_STEPS:
-        finish("--resume", str(killed))
+    if ending == "kill":
+        program.kill_all()
+    else:
+        program.process.send_signal(signal.SIGTERM)
+        code, _, err = program.wait()
+        assert code in (0, 143), err  # 0: it was done by then
+    last_step = max((event["step"] for event in read_metrics(run_dir)), default=0)
+    saved = latest_checkpoint(run_dir)[1].step
+    print(f"{ending} {moment_s:.3f} s after the first checkpoint, {last_step} steps logged, step {saved} saved")
+    assert ending == "kill" or saved == last_step
+    if saved < NUM_STEPS or NUM_STEPS not in evaluated_steps(run_dir):
+        finish("--resume", str(run_dir))
 
-    events, rows, progress, tensors = everything(straight, tmp_path / "straight.pt")
+    events, rows, progress, tensors = straight
     assert [step for kind, step, _ in events if kind == "step"] == list(range(1, NUM_STEPS + 1))
-    again = everything(killed, tmp_path / "killed.pt")
+    again = everything(run_dir, tmp_path / "again.pt")
     assert again[0] == events
     assert again[1] == rows
     assert again[2] == progress

@@ -1,5 +1,6 @@
 """Whole runs: real Ray, real vLLM, the shipped model."""
 
+import json
 import os
 import re
 import signal
@@ -70,7 +71,9 @@ def test_killed_interrupted_and_resumed(tmp_path):
     program.process.send_signal(signal.SIGINT)
     code, out, err = program.wait()
     assert code == 130, err
-    assert "--resume" in err
+    stopped_at = steps_of(run_dir)[-1]["step"]
+    assert f"stopped after step {stopped_at}, checkpoint written; go on with: python -m launch.train --resume {run_dir}" in err
+    assert json.loads((run_dir / "summary.json").read_text())["ended"] == f"SIGINT, stopped after step {stopped_at}"
     [fault] = [line for line in out.splitlines() if line.startswith("fault: ")]
     assert fault.startswith("fault: rollout worker 0, phase ")
     assert "the worker died" in fault
@@ -78,18 +81,19 @@ def test_killed_interrupted_and_resumed(tmp_path):
     assert "Traceback" not in err
     assert program.survivors() == []
     assert shared_memory_files() == shared_before
-    assert latest_checkpoint(run_dir)[1].step >= 2
+    assert latest_checkpoint(run_dir)[1].step == stopped_at
 
     program = Program("--resume", str(run_dir))
     program.wait_for_step(run_dir, latest_checkpoint(run_dir)[1].step + 3)
     program.process.send_signal(signal.SIGTERM)
     code, _, err = program.wait()
-    assert code == 130, err
-    assert "--resume" in err
+    assert code == 143, err
+    assert "checkpoint written" in err
     assert program.survivors() == []
     assert shared_memory_files() == shared_before
 
     saved = latest_checkpoint(run_dir)[1].step
+    assert saved == steps_of(run_dir)[-1]["step"]
     program = Program("--resume", str(run_dir), f"num_steps={saved + 3}")
     code, out, err = program.wait()
     assert code == 0, err

@@ -42,6 +42,7 @@ def test_a_summary_holds_what_the_run_did():
         "name": "quickstart",
         "seed": 3,
         "steps": 60,
+        "ended": "finished",
         "heldout_before": {"accuracy": 0.25},
         "heldout_after": {"accuracy": 0.75},
         "last_step_metrics": {"reward": 0.75, "kl": None},

@@ -17,7 +17,7 @@ from r1.runtime.cluster import Resources, connected, kill
 from r1.runtime.placement import placed
 from r1.runtime.reward_pool import RayScorer
 from r1.runtime.rollout_pool import RolloutPool
-from r1.runtime.run import interruptible
+from r1.stopping import Stop, stopped_by_signals
 from r1.traces import list_trace_files, write_traces
 from r1.types import PromptBatch, RolloutGroup
 
@@ -54,7 +54,7 @@ def _rollout_workers(config: RunConfig, say: Say) -> Iterator[tuple[RolloutPool,
     # In this order, as in a run: Ray installs a SIGTERM handler of its own.
     with (
         connected(num_workers * config.rollout.tensor_parallel_size),
-        interruptible(),
+        stopped_by_signals(Stop()),
         placed(config, say.line, has_learner=False) as placement,
     ):
         faults = FaultLog(say.fault)

@@ -1,12 +1,10 @@
 """One run from its configuration to its summary: start the workers, train, clean up whatever happens."""
 
 import contextlib
-import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 
@@ -21,6 +19,7 @@ from r1.loop import Observer, Trainer, train
 from r1.metrics import MetricsLogger, read_metrics
 from r1.preflight import Prepared, prepare
 from r1.run_folder import changed_options, evaluated_steps, find_checkpoint, make_run_folder, removed_unless_begun
+from r1.run_lock import locked
 from r1.run_output import RunOutput
 from r1.runtime.cluster import Resources, connected
 from r1.runtime.learner_group import LearnerGroup
@@ -29,6 +28,7 @@ from r1.runtime.reward_pool import RayScorer
 from r1.runtime.rollout_pool import RolloutPool
 from r1.runtime.weight_sync import WeightSync
 from r1.shm_weights import new_buffer_path
+from r1.stopping import Stop, Stopped, stopped_by_signals
 from r1.summary import before_after_table, build_summary, write_summary
 from r1.trace_choice import TraceChoice
 from r1.traces import remove_traces_after, write_traces
@@ -38,25 +38,47 @@ from tasks.base import Split
 MAX_BAD_ROWS_SHOWN = 5
 
 
-def run(config: RunConfig, *, resume: str | Path | None = None, console: Console | None = None) -> Path:
+def run(
+    config: RunConfig, *, resume: str | Path | None = None, anew: bool = False, console: Console | None = None
+) -> Path:
     """Train as configured and return the run folder.
 
     resume: a run folder to go on in, from its last checkpoint; `config.run_dir` is ignored then.
-    Raises `UserError` before anything is started or written when the configuration cannot work, and
-    `RunError` when the run cannot go on. However it ends (Ctrl-C, SIGTERM and SIGKILL included), no process that it started
-    and no shared-memory file is left; after a SIGKILL two agents of Ray's stay for some two minutes.
+    anew: of a folder that has none: from the beginning, in that folder.
+    Raises `UserError` before anything is started or written when the configuration cannot work, `RunError` when the run
+    cannot go on, and `Stopped` after Ctrl-C or SIGTERM, with a checkpoint of the last step. However it ends (a second Ctrl-C
+    and SIGKILL included), no process that it started and no shared-memory file is left; after a SIGKILL two agents of Ray's
+    stay for some two minutes.
     """
-    output = RunOutput(console or Console())
-    faults = output.faults
-    started_s = time.time()
-    checkpoint = find_checkpoint(Path(resume), config) if resume else None
-    prepared = prepare(config)
-    run_dir = Path(resume).absolute() if resume else make_run_folder(config)
+    output, started_s = RunOutput(console or Console()), time.time()
+    if resume is None:
+        prepared = prepare(config)
+        run_dir = make_run_folder(config)
+        with locked(run_dir, output.say):
+            _run_in(run_dir, None, None, config, prepared, output, started_s)
+        return run_dir
+    run_dir = Path(resume).absolute()
+    with locked(run_dir, output.say):
+        checkpoint = None if anew else find_checkpoint(run_dir, config)
+        _run_in(run_dir, checkpoint, checkpoint[1] if checkpoint else Progress(), config, prepare(config), output, started_s)
+    return run_dir
+
+
+def _run_in(
+    run_dir: Path,
+    checkpoint: tuple[Path, Progress] | None,
+    resumed_from: Progress | None,
+    config: RunConfig,
+    prepared: Prepared,
+    output: RunOutput,
+    started_s: float,
+) -> None:
+    faults, stop = output.faults, Stop()
     _say_problems(output, config, prepared)
     if checkpoint:
         for change in changed_options(checkpoint[0], config):
             output.say(f"changed since the checkpoint: {change}")
-    # In this order: the shared file is removed once Ray has ended the learner that writes it, and Ctrl-C is set up
+    # In this order: the shared file is removed once Ray has ended the learner that writes it, and signals are set up again
     # after ray.init, which installs a SIGTERM handler of its own.
     num_cpus = config.rollout.num_workers * config.rollout.tensor_parallel_size + config.learner.num_ranks
     with (
@@ -64,8 +86,9 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
         # Before the engines: a tracker that cannot start shall not cost the minutes of their start.
         MetricsLogger(run_dir, config, faults) as logger,
         contextlib.ExitStack() as cleanup,
+        stopped_by_signals(stop),
         connected(num_cpus),
-        interruptible(),
+        stopped_by_signals(stop),
         placed(config, output.say) as placement,
     ):
         start = time.perf_counter()
@@ -100,10 +123,9 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
             sampler=sampler,
             scorer=scorer,
             learner=learner,
+            stop=stop,
         )
-        progress = checkpoint[1] if checkpoint else None
-        _train_and_report(trainer, prepared, run_dir, progress, started_s, output, weights, logger)
-    return run_dir
+        _train_and_report(trainer, prepared, run_dir, resumed_from, started_s, output, weights, logger)
 
 
 def _train_and_report(
@@ -123,19 +145,23 @@ def _train_and_report(
         logger.rewind(resumed_from.step)
         remove_traces_after(run_dir, resumed_from.step)
         output.say(f"going on after step {resumed_from.step} of {run_dir}")
-    ended_with: list[str] = []
+    ended, errors = "finished", list[str]()
     try:
         with RunConsole(config, output, read_metrics(run_dir)) as shown:
             observer = _observer(trainer, prepared, run_dir, logger, shown, faults, weights)
             train(trainer, observer, start=resumed_from or Progress(), evaluated=evaluated_steps(run_dir))
-    except BaseException as error:  # Ctrl-C as well: the summary of an unfinished run says how it ended
-        ended_with.append(f"{type(error).__name__}: {error}")
+    except Stopped as stopped:
+        stopped.run_dir, ended = run_dir, str(stopped)
+        raise
+    except BaseException as error:  # a second Ctrl-C as well: the summary of an unfinished run says how it ended
+        ended = f"{type(error).__name__}: {error}"
+        errors.append(ended)
         raise
     finally:
         try:
-            summary = _summarize(config, run_dir, [*(fault.text for fault in faults.faults), *ended_with], started_s)
+            summary = _summarize(config, run_dir, [*(fault.text for fault in faults.faults), *errors], started_s, ended)
         except UserError as error:  # a damaged record must not hide how the run ended
-            if not ended_with:
+            if ended == "finished":
                 raise
             output.say(f"no summary.json: {error}", style="yellow")
     output.print(before_after_table(summary))
@@ -187,7 +213,7 @@ def _observer(
     return Observer(on_groups=on_groups, on_step=log_step, on_rewind=rewind, evaluate=evaluate_heldout)
 
 
-def _summarize(config: RunConfig, run_dir: Path, faults: Sequence[str], started_s: float) -> dict[str, object]:
+def _summarize(config: RunConfig, run_dir: Path, faults: Sequence[str], started_s: float, ended: str) -> dict[str, object]:
     """Write summary.json from metrics.jsonl, so that it covers the steps before a resume as well."""
     events = read_metrics(run_dir)
     reports = [
@@ -197,7 +223,7 @@ def _summarize(config: RunConfig, run_dir: Path, faults: Sequence[str], started_
     ]
     heldout: Mapping[int, Mapping[str, float]] = {e["step"]: e["metrics"] for e in events if e["kind"] == "heldout"}
     after = heldout.get(max(heldout)) if heldout and max(heldout) > 0 else None
-    summary = build_summary(config, heldout.get(0), after, reports, faults, started_s)
+    summary = build_summary(config, heldout.get(0), after, reports, faults, started_s, ended=ended)
     write_summary(run_dir, summary)
     return summary
 
@@ -212,17 +238,3 @@ def _say_problems(output: RunOutput, config: RunConfig, prepared: Prepared) -> N
     )
     for line in lines:
         output.say(line)
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does, with everything cleaned up."""
-
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
