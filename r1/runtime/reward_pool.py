@@ -169,5 +169,6 @@ class RayScorer(Scorer):
 
 def _options(resources: Resources) -> dict[str, Any]:
     """Ray's options for the reward worker: its children want CPUs that engines and learner have not reserved."""
-    node_id = node_for_rewards(resources.group)
-    return {"num_cpus": resources.num_cpus, "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=True)}
+    # Not soft: Ray 2.60 put 5 of 10 actors that ask for no CPU elsewhere then. Another worker looks for a node anew.
+    where_to = NodeAffinitySchedulingStrategy(node_for_rewards(resources.group), soft=False)
+    return {"num_cpus": resources.num_cpus, "scheduling_strategy": where_to}
