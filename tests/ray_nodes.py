@@ -16,7 +16,6 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -62,16 +61,15 @@ class RayNodes:
         self.job_server = f"http://127.0.0.1:{dashboard_port}"
         # No CPU on the head: it has enough to do in a real cluster, and of a run only the driver must be there.
         ports = [f"--port={port}", f"--dashboard-port={dashboard_port}", f"--ray-client-server-port={free_port()}"]
-        self.head = self._start(0, ["--head", *ports, f"--temp-dir={self.folder / 'ray'}"])
-        self.wait_for_nodes()
+        try:
+            self.head = self._start(0, ["--head", *ports])
+        except BaseException:
+            self.close()
+            raise
 
     def add_node(self, num_cpus: int = 1) -> str:
-        """Start a node and return its address; `wait_for_nodes` waits for it."""
+        """Start a node and return its address once it is there."""
         return self._start(num_cpus, [f"--address={self._gcs}"])
-
-    def wait_for_nodes(self) -> None:
-        """Block until all that were started are there."""
-        self._wait(lambda: set(self._nodes) <= self.alive(), "a node is missing")
 
     def kill_node(self, address: str) -> None:
         """SIGKILL the node with everything on it, at once, as when a machine goes down."""
@@ -83,6 +81,11 @@ class RayNodes:
     def alive(self) -> set[str]:
         """The addresses of the nodes that Ray takes for living."""
         return {node["node_ip"] for node in self.state("nodes") if node["state"] == "ALIVE"}
+
+    def actors(self) -> dict[str, str]:
+        """Class of each living actor -> address of its node."""
+        address = {node["node_id"]: node["node_ip"] for node in self.state("nodes")}
+        return {actor["class_name"]: address[actor["node_id"]] for actor in self.state("actors") if actor["state"] == "ALIVE"}
 
     def state(self, kind: str) -> list[dict]:
         """What Ray says of its nodes, actors, placement_groups ...; nothing while the job server does not answer."""
@@ -111,6 +114,8 @@ class RayNodes:
         arguments = [
             *arguments,
             f"--node-ip-address={address}",
+            # Nodes that share one unpack the upload into the same folder, and clear it away for each other.
+            f"--temp-dir={self.folder / str(len(self._logs))}",
             f"--num-cpus={num_cpus}",
             f"--object-store-memory={STORE_BYTES}",
             f"--dashboard-agent-listen-port={free_port()}",
@@ -123,16 +128,13 @@ class RayNodes:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        return address
-
-    def _wait(self, condition: Callable[[], bool], missing: str) -> None:
         deadline = time.monotonic() + START_S
-        while not condition():
-            logs = {address: self._logs[address].read_text()[-2000:] for address in self._nodes}
-            ended = [address for address, node in self._nodes.items() if node.poll() is not None]
-            assert not ended, f"ray start ended on {ended}: {logs}"
-            assert time.monotonic() < deadline, f"{missing} after {START_S:.0f} s: {logs}"
+        while address not in self.alive():
+            said = self._logs[address].read_text()
+            assert self._nodes[address].poll() is None, f"ray start ended: {said}"
+            assert time.monotonic() < deadline, f"no node after {START_S:.0f} s: {said}"
             time.sleep(0.5)
+        return address
 
 
 def free_port() -> int:
