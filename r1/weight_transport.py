@@ -16,12 +16,12 @@ of its own where buckets are made of whole tensors (nccl, ipc)."""
 class Place:
     """Where a process is.
 
-    >>> Place(host="node-1", devices=("GPU-5f2b",)).host
-    'node-1'
+    >>> Place(node_id="5bd8c9f2a1", devices=("GPU-5f2b",)).node_id
+    '5bd8c9f2a1'
     """
 
-    host: str = ""
-    """Processes with the same one share /dev/shm."""
+    node_id: str = ""
+    """Of the Ray node: processes with the same one share /dev/shm."""
     devices: tuple[str, ...] = ()
     """The unique ids of the GPUs that take or give weights, one per tensor-parallel worker; () on a CPU."""
 
@@ -31,10 +31,11 @@ def choose_transport(engine: Place, learner: Sequence[Place]) -> Transport:
 
     ipc           the engine shares its GPUs with learner ranks: it reads their memory
     nccl          it has GPUs of its own: the first rank broadcasts
-    shm           one of the two is on a CPU (or the engine cannot take weights on its GPU), same host: a shared file
-    object_store  the same on another host: Ray carries a copy of that file there
+    shm           one of the two is on a CPU (or the engine cannot take weights on its GPU), same node: a shared file
+    object_store  the same on another node: Ray carries a copy of that file there
 
-    >>> choose_transport(Place(host="a"), [Place(host="a")]), choose_transport(Place(host="b"), [Place(host="a")])
+    >>> near, far = Place(node_id="a"), Place(node_id="b")
+    >>> choose_transport(near, [near]), choose_transport(far, [near])
     ('shm', 'object_store')
     """
     first, gpus = learner[0], {gpu for rank in learner for gpu in rank.devices}
@@ -44,7 +45,7 @@ def choose_transport(engine: Place, learner: Sequence[Place]) -> Transport:
         # NCCL refuses two members on one GPU.
         if not set(first.devices) & set(engine.devices):
             return "nccl"
-    return "shm" if engine.host == first.host else "object_store"
+    return "shm" if engine.node_id == first.node_id else "object_store"
 
 
 def rank_offsets(num_devices: Sequence[int]) -> tuple[list[int], int]:

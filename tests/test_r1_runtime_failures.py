@@ -18,6 +18,7 @@ from r1.runtime.calls import TICK_S, Worker, call
 from r1.runtime.cluster import Resources
 from r1.runtime.reward_pool import RayScorer
 from r1.runtime.rollout_team import MAX_FAILURES_IN_A_ROW
+from r1.runtime.whereabouts import Whereabouts
 from r1.types import Score
 
 
@@ -150,8 +151,10 @@ def scorer(in_this_process, monkeypatch):
     def judge(group):
         return (Score(reward=1.0, breakdown={"accuracy": 1.0}),), next(replaced)
 
-    handle = FakeHandle(SimpleNamespace(judge=judge))
-    monkeypatch.setattr(reward_pool.ray, "remote", lambda **options: lambda actor: SimpleNamespace(remote=lambda *a, **k: handle))
+    handle = FakeHandle(SimpleNamespace(judge=judge, ready=Whereabouts))
+    monkeypatch.setattr(reward_pool, "_options", lambda resources: {})
+    started = SimpleNamespace(remote=lambda *arguments, **named: handle)
+    monkeypatch.setattr(reward_pool.ray, "remote", lambda actor: SimpleNamespace(options=lambda **options: started))
     return RayScorer(tiny_config(), {"accuracy": 1.0}, "accuracy", Resources(num_cpus=1), FaultLog())
 
 
@@ -180,7 +183,7 @@ def test_scores_that_nobody_asks_for_are_dropped(scorer):
 def test_a_reward_pool_that_dies_too_often_is_no_lost_learner(scorer, monkeypatch):
     monkeypatch.setattr(reward_pool, "MAX_RESTARTS", 2)
     monkeypatch.setattr(reward_pool, "kill", lambda worker: None)
-    scorer._worker.handle.worker.judge = lambda group: dead()
+    scorer.worker.handle.worker.judge = lambda group: dead()
     [group] = groups_of_one(1)
     scorer.submit(group)
     with pytest.raises(RunError, match="the reward pool was restarted 2 times; the last time: reward pool, phase score") as raised:

@@ -1,9 +1,7 @@
-"""Weights through Ray's object store between real processes that are told that they share no host."""
+"""Weights through Ray's object store between real processes that are told that they share no node."""
 
 import os
-import socket
 import time
-from dataclasses import replace
 
 import pytest
 import ray
@@ -15,6 +13,7 @@ from r1.device_weights import device_checksums
 from r1.errors import RunError, SyncError
 from r1.runtime.calls import Worker, call
 from r1.runtime.weight_sync import sync_weights
+from r1.runtime.whereabouts import Whereabouts
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -76,7 +75,7 @@ def learner(cluster, monkeypatch, tmp_path):
 
     group = Group()
     handle = ray.remote(num_cpus=0)(Rank).remote(load_tiny_model(), str(tmp_path / "weights"))
-    group.workers = [Worker(name="learner", handle=handle, host="learner's host")]
+    group.workers = [Worker(name="learner", handle=handle, at=Whereabouts(node_id="learner's node"))]
     yield group
     ray.kill(handle)
 
@@ -102,10 +101,12 @@ def engines(cluster):
 
     actor = ray.remote(num_cpus=0)(Far)
     arguments = ("r1.rollout.transformers_engine:TransformersEngine", engine_options())
-    made = [Worker(name=f"engine {i}", handle=actor.remote(*arguments), host=f"host {i}") for i in range(2)]
+    made = [Worker(name=f"engine {i}", handle=actor.remote(*arguments), at=Whereabouts(node_id=f"node {i}")) for i in range(2)]
     places = call(made, "ready", phase="start", deadline_s=120.0)
-    assert {(host, devices) for _, host, devices in places} == {(socket.gethostname(), ())}
-    yield [replace(worker, pid=pid) for worker, (pid, _, _) in zip(made, places, strict=True)]
+    # In truth they share this one.
+    assert {(at.node_id, at.devices) for at in places} == {(ray.get_runtime_context().get_node_id(), ())}
+    assert len({at.pid for at in places}) == 2
+    yield made
     for worker in made:
         ray.kill(worker.handle)
 

@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 
 def processes_of(pool):
-    return psutil.Process(pool.workers["rollout worker 0"].pid).children(recursive=True)
+    return psutil.Process(pool.workers["rollout worker 0"].at.pid).children(recursive=True)
 
 
 def computing(children):

@@ -13,6 +13,7 @@ from r1.runtime import calls, transports
 from r1.runtime.calls import Worker
 from r1.runtime.transports import new_transports
 from r1.runtime.weight_sync import WeightSync, sync_weights
+from r1.runtime.whereabouts import Whereabouts
 from r1.types import WeightManifest
 
 ON_GPU = WeightManifest(policy_version=5, path="", num_bytes=250, tensors=(), checksum_kind="device")
@@ -54,15 +55,19 @@ class FakeLearner:
         answers = {"meeting_point": "tcp://10.0.0.1:4000", "put_bucket": lambda manifest, index: [f"bucket {index}"], **answers}
         self.sendable_version = 5
         self.workers = [
-            Worker(name=f"rank {i}", handle=EagerHandle(Recorder(f"rank {i}", log, **answers)), host=host, devices=devices, pid=i)
-            for i, (host, *devices) in enumerate(places)
+            Worker(name=f"rank {i}", handle=EagerHandle(Recorder(f"rank {i}", log, **answers)), at=at(node_id, devices, i))
+            for i, (node_id, *devices) in enumerate(places)
         ]
 
 
-def engine(index, log, host, *devices, pid=None, **answers):
+def at(node_id, devices, pid):
+    return Whereabouts(node_id=node_id, devices=tuple(devices), pid=pid)
+
+
+def engine(index, log, node_id, *devices, pid=None, **answers):
     name = f"engine {index}"
     recorder = Recorder(name, log, **{"load_weights": 5, **answers})
-    return Worker(name=name, handle=EagerHandle(recorder), host=host, devices=devices, pid=pid or 100 + index)
+    return Worker(name=name, handle=EagerHandle(recorder), at=at(node_id, devices, pid or 100 + index))
 
 
 @pytest.fixture
@@ -159,7 +164,7 @@ def test_the_nccl_group_is_formed_anew_only_when_its_members_changed(log):
         sync(changed, ON_GPU, learner, ways)
         num_connects.append(len(of(log, "meeting_point")))
     assert num_connects == [1, 1, 2, 3]
-    learner.workers = [replace(learner.workers[0], pid=77)]  # started again
+    learner.workers = [replace(learner.workers[0], at=at("n1", ["g0"], 77))]  # started again
     sync(workers[:1], ON_GPU, learner, ways)
     assert len(of(log, "meeting_point")) == 4
 

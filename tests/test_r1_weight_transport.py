@@ -20,20 +20,20 @@ TENSORS = [("a", torch.arange(30.0)), ("b", torch.tensor([1, 2, 3])), ("c", torc
 @pytest.mark.parametrize(
     ("engine", "learner", "transport"),
     [
-        (Place(host="n1"), [Place(host="n1")], "shm"),
-        (Place(host="n2"), [Place(host="n1")], "object_store"),
+        (Place(node_id="n1"), [Place(node_id="n1")], "shm"),
+        (Place(node_id="n2"), [Place(node_id="n1")], "object_store"),
         # The first rank writes the file; where the second one is does not matter.
-        (Place(host="n2"), [Place(host="n1"), Place(host="n2")], "object_store"),
-        (Place(host="n1", devices=("g0",)), [Place(host="n1", devices=("g0",))], "ipc"),
-        (Place(host="n1", devices=("g1",)), [Place(host="n1", devices=("g0",)), Place(host="n1", devices=("g1",))], "ipc"),
-        (Place(host="n1", devices=("g1",)), [Place(host="n1", devices=("g0",))], "nccl"),
-        (Place(host="n2", devices=("g9",)), [Place(host="n1", devices=("g0",))], "nccl"),
+        (Place(node_id="n2"), [Place(node_id="n1"), Place(node_id="n2")], "object_store"),
+        (Place(node_id="n1", devices=("g0",)), [Place(node_id="n1", devices=("g0",))], "ipc"),
+        (Place(node_id="n1", devices=("g1",)), [Place(node_id="n1", devices=("g0",)), Place(node_id="n1", devices=("g1",))], "ipc"),
+        (Place(node_id="n1", devices=("g1",)), [Place(node_id="n1", devices=("g0",))], "nccl"),
+        (Place(node_id="n2", devices=("g9",)), [Place(node_id="n1", devices=("g0",))], "nccl"),
         # Tensor-parallel over the learner's GPU and another: NCCL would meet itself on g0.
-        (Place(host="n1", devices=("g0", "g1")), [Place(host="n1", devices=("g0",))], "shm"),
-        (Place(host="n1", devices=("g1", "g2")), [Place(host="n1", devices=("g0",)), Place(host="n1", devices=("g1",))], "nccl"),
+        (Place(node_id="n1", devices=("g0", "g1")), [Place(node_id="n1", devices=("g0",))], "shm"),
+        (Place(node_id="n1", devices=("g1", "g2")), [Place(node_id="n1", devices=("g0",)), Place(node_id="n1", devices=("g1",))], "nccl"),
         # One of the two on a CPU, or an engine that cannot take weights on its GPU.
-        (Place(host="n1"), [Place(host="n1", devices=("g0",))], "shm"),
-        (Place(host="n2", devices=("g1",)), [Place(host="n1")], "object_store"),
+        (Place(node_id="n1"), [Place(node_id="n1", devices=("g0",))], "shm"),
+        (Place(node_id="n2", devices=("g1",)), [Place(node_id="n1")], "object_store"),
     ],
 )
 def test_places_decide_the_transport(engine, learner, transport):

@@ -10,6 +10,7 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from r1.errors import RunError, UserError, WorkerLost
+from r1.runtime.whereabouts import NOWHERE, Whereabouts
 from r1.weight_transport import Place
 
 TICK_S = 0.2
@@ -28,15 +29,12 @@ class Worker:
     name: str
     """e.g. "rollout worker 0"."""
     handle: Any
-    pid: int | None = None
-    """Of its process, once it is known; of `host`."""
-    host: str = ""
-    devices: tuple[str, ...] = ()
-    """Its GPUs, see `Place`."""
+    at: Whereabouts = NOWHERE
+    """Where its process is, once it is known."""
 
     @property
     def place(self) -> Place:
-        return Place(host=self.host, devices=self.devices)
+        return self.at.place
 
 
 class Background(Protocol):

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,7 +100,7 @@ def environment(num_threads: int) -> dict[str, dict[str, str]]:
 def kill(worker: Worker) -> None:
     """End an actor's process, whatever state it is in; on another node Ray does it, after 5 s where it is stopped."""
     ray.kill(worker.handle)
-    if worker.pid is not None and worker.host == socket.gethostname():
+    if worker.at.pid is not None and worker.at.node_id == ray.get_runtime_context().get_node_id():
         # Ray asks first. At once, so that the next one need not share memory and devices with it.
         with contextlib.suppress(ProcessLookupError):
-            os.kill(worker.pid, signal.SIGKILL)
+            os.kill(worker.at.pid, signal.SIGKILL)

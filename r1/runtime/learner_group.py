@@ -1,8 +1,6 @@
 """The learner behind the `PolicyLearner` protocol: one actor a rank."""
 
 import math
-import os
-import socket
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +22,8 @@ from r1.protocols import PolicyLearner
 from r1.runtime.calls import Background, Worker, call
 from r1.runtime.cluster import Resources, kill
 from r1.runtime.learner_weights import SendsWeights
+from r1.runtime.places import wait_for_places
+from r1.runtime.whereabouts import Whereabouts, whereabouts
 from r1.types import Progress, TokenValues, WeightManifest
 
 MAX_RESTARTS = 10
@@ -35,10 +35,10 @@ class LearnerWorker(SendsWeights):
 
     def start(
         self, config: RunConfig, publish_path: str, rank: int, num_ranks: int, meeting_point: str | None
-    ) -> tuple[int, str, tuple[str, ...]]:
-        """Load the model, with the other ranks; returns process id, host and devices."""
+    ) -> Whereabouts:
+        """Load the model, with the other ranks."""
         self._learner = Learner(config, publish_path, rank=rank, num_ranks=num_ranks, meeting_point=meeting_point)
-        return os.getpid(), socket.gethostname(), device_ids()
+        return whereabouts(device_ids())
 
     def update(self, batch: TrainBatch) -> dict[str, float]:
         return self._learner.update(batch)
@@ -107,10 +107,7 @@ class LearnerGroup(PolicyLearner):
             (self._config, str(self._publish_path), rank, len(self.workers), meeting_point) for rank in range(len(self.workers))
         ]
         places = call(self.workers, "start", each=arguments, phase="start", deadline_s=self._config.deadline_s)
-        self.workers = [
-            replace(worker, pid=pid, host=host, devices=devices)
-            for worker, (pid, host, devices) in zip(self.workers, places, strict=True)
-        ]
+        self.workers = [replace(worker, at=at) for worker, at in zip(self.workers, places, strict=True)]
 
     def restore(self, checkpoint: Path, progress: Progress) -> None:
         """Go on from a checkpoint."""
@@ -125,6 +122,7 @@ class LearnerGroup(PolicyLearner):
         for worker in self.workers:
             kill(worker)
         self._saving = None
+        wait_for_places(self._resources, "learner ranks", self._config.deadline_s)
         self._spawn()
         self.wait_until_ready()
         progress, self._policy_version = Progress(), 0

@@ -1,18 +1,22 @@
-"""The reward functions behind the `Scorer` protocol: `r1.scoring` in an actor, on any node's CPUs."""
+"""The reward functions behind the `Scorer` protocol: `r1.scoring` in an actor, on the node with most CPUs to spare."""
 
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from r1.config import RunConfig, ScoringConfig
 from r1.errors import RunError, WorkerLost
 from r1.faults import FaultLog
 from r1.protocols import Scorer
-from r1.runtime.calls import Background, Failure, Worker, call, wait_for
+from r1.runtime.calls import Background, Failure, Worker, wait_for
 from r1.runtime.cluster import Resources, kill
+from r1.runtime.places import node_for_rewards
+from r1.runtime.whereabouts import Whereabouts, whereabouts
 from r1.scoring import RewardPool
 from r1.scoring_rules import Rewarding, check_scores
 from r1.types import RolloutGroup, Score
@@ -46,8 +50,9 @@ class RewardWorker:
             num_children=num_children,
         )
 
-    def ready(self) -> int:
-        return os.getpid()
+    def ready(self) -> Whereabouts:
+        """Answers once the children are up."""
+        return whereabouts()
 
     def judge(self, group: RolloutGroup) -> tuple[tuple[Score, ...], int]:
         """Returns the scores, and how many children have been replaced so far."""
@@ -79,15 +84,15 @@ class RayScorer(Scorer):
         self._stops_on_errors = stops_on_errors
         self._config = config
         self._faults = faults
-        actor = ray.remote(num_cpus=resources.num_cpus)(RewardWorker)
-        self._spawn: Callable[[], Any] = lambda: actor.remote(
+        actor = ray.remote(RewardWorker)
+        self._spawn: Callable[[], Any] = lambda: actor.options(**_options(resources)).remote(
             dict(rewards),
             config.scoring,
             correctness=correctness,
             by_task=dict(by_task or {}),
             max_completion_tokens=config.rollout.max_completion_tokens,
         )
-        self._worker = Worker(name="reward pool", handle=self._spawn())
+        self._start()
         self._waiting: dict[int, tuple[RolloutGroup, Any]] = {}
         """id(group) -> the group, and the reference of its scores."""
         self._beside = beside
@@ -95,13 +100,22 @@ class RayScorer(Scorer):
         self._num_replaced = 0
         """Children, by the present worker."""
 
+    def _start(self) -> None:
+        self.worker = Worker(name="reward pool", handle=self._spawn())
+        self._starting = self.worker.handle.ready.remote()
+        """Answers before any group is judged; None once it has been heard."""
+
     def wait_until_ready(self) -> None:
         """Block until the child processes are up."""
-        call([self._worker], "ready", phase="start", deadline_s=self._config.deadline_s)
+        if self._starting is not None:
+            at = wait_for(self._starting, self.worker, phase="start", deadline_s=self._config.deadline_s)
+            if isinstance(at, Failure):
+                raise at.error from at.cause
+            self.worker, self._starting = replace(self.worker, at=at), None
 
     def submit(self, group: RolloutGroup) -> None:
         if id(group) not in self._waiting:
-            self._waiting[id(group)] = (group, self._worker.handle.judge.remote(group))
+            self._waiting[id(group)] = (group, self.worker.handle.judge.remote(group))
 
     def collect(self, groups: Sequence[RolloutGroup]) -> list[tuple[Score, ...]]:
         start = time.monotonic()
@@ -109,8 +123,9 @@ class RayScorer(Scorer):
         while len(scores) < len(groups):
             _, reference = self._waiting[id(groups[len(scores)])]
             left_s = max(0.0, self._config.deadline_s - (time.monotonic() - start))
-            result = wait_for(reference, self._worker, phase="score", deadline_s=left_s, beside=self._beside)
+            result = wait_for(reference, self.worker, phase="score", deadline_s=left_s, beside=self._beside)
             if not isinstance(result, Failure):
+                self.wait_until_ready()
                 of_group, num_replaced = result
                 del self._waiting[id(groups[len(scores)])]
                 scores.append(of_group)
@@ -137,7 +152,7 @@ class RayScorer(Scorer):
     def close(self) -> None:
         """End the worker and its children, for an evaluation that goes on with another task; a run's end with Ray's."""
         self.forget()
-        kill(self._worker)
+        kill(self.worker)
 
     def _restart(self, error: WorkerLost) -> None:
         """Another worker in place of one that is lost; it gets the groups that have no scores yet."""
@@ -146,7 +161,14 @@ class RayScorer(Scorer):
             raise RunError(f"the reward pool was restarted {MAX_RESTARTS} times; the last time: {error}") from error
         lost = [group for group, _ in self._waiting.values()]
         self._faults.add("reward_worker", f"{error}; it is replaced, {len(lost)} groups are scored again")
-        kill(self._worker)
+        kill(self.worker)
         self._num_replaced = 0
-        self._worker = Worker(name="reward pool", handle=self._spawn())
-        self._waiting = {id(group): (group, self._worker.handle.judge.remote(group)) for group in lost}
+        self._start()
+        self._waiting = {id(group): (group, self.worker.handle.judge.remote(group)) for group in lost}
+
+
+def _options(resources: Resources) -> dict[str, Any]:
+    """Ray's options for the reward worker: its children want CPUs that engines and learner have not reserved."""
+    # Not soft: Ray 2.60 put 5 of 10 actors that ask for no CPU elsewhere then. Another worker looks for a node anew.
+    where_to = NodeAffinitySchedulingStrategy(node_for_rewards(resources.group), soft=False)
+    return {"num_cpus": resources.num_cpus, "scheduling_strategy": where_to}

@@ -15,8 +15,10 @@ from r1.errors import PublisherLost, RunError, SyncError, UserError, WorkerLost
 from r1.faults import FaultLog
 from r1.runtime.calls import TICK_S, Failure, Worker, call_each, result_of, where
 from r1.runtime.cluster import Resources, kill
+from r1.runtime.places import REMEDY, missing_places
 from r1.runtime.rollout_worker import rollout_actor
 from r1.runtime.weight_sync import WeightSync
+from r1.runtime.whereabouts import Whereabouts
 from r1.types import FinishedGroup, GroupRequest, WeightManifest
 
 MAX_FAILURES_IN_A_ROW = 3
@@ -54,6 +56,7 @@ class RolloutTeam:
         self._weights = weights
         self._deadline_s = config.deadline_s
         self._spawn = rollout_actor(config, resources)
+        self._resources = resources
         self._on_up, self._on_lost = on_up, on_lost
         self._manifest: WeightManifest | None = None
         """None until the first weight sync, and for ever where nobody learns: the engines keep the model's own weights."""
@@ -192,7 +195,7 @@ class RolloutTeam:
             self._calls = {name: replace(call, since=call.since + not_looked_s) for name, call in self._calls.items()}
             self._last_progress = {name: since + not_looked_s for name, since in self._last_progress.items()}
         for name in list(self.workers):
-            if name in self._calls:
+            if name in self._calls and not self._waits_for_place(name):
                 self._replace_if_late(name, self._calls[name].phase, self._calls[name].since, "no answer")
             if name in self._last_progress and in_hand(name):
                 self._replace_if_late(name, "sample", self._last_progress[name], "no group finished")
@@ -222,10 +225,9 @@ class RolloutTeam:
         starting = {name for name, call in self._calls.items() if call.phase == "start"}
         return [worker for name, worker in self.workers.items() if name not in starting and name not in self._absent]
 
-    def _join(self, name: str, place: tuple[int, str, tuple[str, ...]]) -> None:
+    def _join(self, name: str, at: Whereabouts) -> None:
         """A worker is up: bring it to the current version and let it work."""
-        pid, host, devices = place
-        self.workers[name] = replace(self.workers[name], pid=pid, host=host, devices=devices)
+        self.workers[name] = replace(self.workers[name], at=at)
         self._have_been_up.add(name)
         self._behind.add(name)
         self._catch_up(name)
@@ -246,6 +248,22 @@ class RolloutTeam:
     def _admit(self, name: str) -> None:
         self._behind.discard(name)
         self._on_up(name)
+
+    def _waits_for_place(self, name: str) -> bool:
+        """Whether a worker cannot start since its node is gone: the others go on without it, and without others the run ends."""
+        call = self._calls[name]
+        waited_s = time.monotonic() - call.since
+        if call.phase != "start" or waited_s <= self._deadline_s:
+            return False
+        missing = missing_places(self._resources, name, self._index[name])
+        if missing is None:
+            return False
+        here = f"{where(name, 'start', self._about())}, waited {waited_s:.0f} s: {missing}"
+        if not self._ready():
+            raise RunError(f"{here}; {REMEDY}")
+        self._faults.add("rollout_worker", f"{here}; the run goes on without it until there is one")
+        self._calls[name] = replace(call, since=time.monotonic())
+        return True
 
     def _replace_if_late(self, name: str, phase: str, since: float, what: str) -> None:
         waited_s = time.monotonic() - since

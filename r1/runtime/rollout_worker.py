@@ -1,19 +1,18 @@
 """One rollout worker: an engine in a process of its own, driven in slices so that it can take new groups and new weights."""
 
-import os
-import socket
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import OwnerDiedError, RayError
 
 from r1.config import RunConfig
-from r1.errors import RunError
+from r1.errors import PublisherLost, RunError
 from r1.rollout.engine import DeviceReceiver, EngineOptions, SleepingPart, check_group, load_engine_class
 from r1.runtime.cluster import Resources
+from r1.runtime.whereabouts import Whereabouts, whereabouts
 from r1.types import FinishedGroup, GroupRequest, WeightManifest
 from r1.weight_buckets import WeightCopy
 
@@ -25,9 +24,9 @@ class RolloutWorker:
         self._engine = load_engine_class(engine)(options)
         self._copy: WeightCopy | None = None
 
-    def ready(self) -> tuple[int, str, tuple[str, ...]]:
-        """Answers once the engine is up: its process id, host and devices."""
-        return os.getpid(), socket.gethostname(), self._engine.devices
+    def ready(self) -> Whereabouts:
+        """Answers once the engine is up."""
+        return whereabouts(self._engine.devices)
 
     def advance(
         self, requests: Sequence[GroupRequest], slice_s: float, cancelled: Collection[int] = ()
@@ -65,9 +64,11 @@ class RolloutWorker:
         self._copy = self._copy or WeightCopy()
         try:
             [piece] = ray.get(list(bucket))
-        except RayError as error:  # the learner that put it there has died, or its node
+        except RayError as error:
             where = f"weight sync, phase transfer, version {manifest.policy_version}"
-            raise RunError(f"{where}: bucket {index} is lost ({type(error).__name__})") from error
+            # The learner that put it there has died, or its node; or this node cannot get at it.
+            kind = PublisherLost if isinstance(error, OwnerDiedError) else RunError
+            raise kind(f"{where}: bucket {index} is lost ({type(error).__name__})") from error
         self._copy.write(manifest, index, piece)
 
     def receive_copy(self, manifest: WeightManifest, verify: bool) -> None:

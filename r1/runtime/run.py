@@ -27,6 +27,7 @@ from r1.runtime.placement import placed
 from r1.runtime.reward_pool import RayScorer
 from r1.runtime.rollout_pool import RolloutPool
 from r1.runtime.weight_sync import WeightSync
+from r1.runtime.whereabouts import Roster
 from r1.shm_weights import new_buffer_path
 from r1.stopping import Stop, Stopped, stopped_by_signals
 from r1.summary import before_after_table, build_summary, write_summary
@@ -102,7 +103,7 @@ def _run_in(
         weights.learner = learner
         cleanup.callback(learner.close)
         # Its children do the work; asking for no CPU lets a two-core machine run everything.
-        resources = Resources(num_cpus=0)
+        resources = Resources(num_cpus=0, group=placement.rollout.group)
         task, by_task = prepared.task, prepared.rewarding_by_task()
         scorer = RayScorer(config, task.rewards, task.correctness, resources, faults, beside=sampler, by_task=by_task)
         sampler.on_group, sampler.on_cut_off = scorer.submit, scorer.drop
@@ -114,6 +115,11 @@ def _run_in(
             learner.restore(*checkpoint)
         sampler.wait_until_ready()
         output.say(f"ready after {time.perf_counter() - start:.0f} s")
+        roster = Roster(
+            lambda: [(worker.name, worker.at) for worker in (*sampler.workers.values(), *learner.workers, scorer.worker)],
+            output.say,
+        )
+        roster.look()
         trainer = Trainer(
             config=config,
             correctness={name: task.correctness for name, task in prepared.tasks.items()},
@@ -125,7 +131,7 @@ def _run_in(
             learner=learner,
             stop=stop,
         )
-        _train_and_report(trainer, prepared, run_dir, resumed_from, started_s, output, weights, logger)
+        _train_and_report(trainer, prepared, run_dir, resumed_from, started_s, output, weights, logger, roster)
 
 
 def _train_and_report(
@@ -137,6 +143,7 @@ def _train_and_report(
     output: RunOutput,
     weights: WeightSync,
     logger: MetricsLogger,
+    roster: Roster,
 ) -> None:
     config, faults = trainer.config, output.faults
     with atomic_file(run_dir / "config.json") as temporary:
@@ -148,7 +155,7 @@ def _train_and_report(
     ended, errors = "finished", list[str]()
     try:
         with RunConsole(config, output, read_metrics(run_dir)) as shown:
-            observer = _observer(trainer, prepared, run_dir, logger, shown, faults, weights)
+            observer = _observer(trainer, prepared, run_dir, logger, shown, faults, weights, roster)
             train(trainer, observer, start=resumed_from or Progress(), evaluated=evaluated_steps(run_dir))
     except Stopped as stopped:
         stopped.run_dir, ended = run_dir, str(stopped)
@@ -159,7 +166,8 @@ def _train_and_report(
         raise
     finally:
         try:
-            summary = _summarize(config, run_dir, [*(fault.text for fault in faults.faults), *errors], started_s, ended)
+            said = [*(fault.text for fault in faults.faults), *errors]
+            summary = _summarize(config, run_dir, said, started_s, ended, roster)
         except UserError as error:  # a damaged record must not hide how the run ended
             if ended == "finished":
                 raise
@@ -180,6 +188,7 @@ def _observer(
     shown: RunConsole,
     faults: FaultLog,
     weights: WeightSync,
+    roster: Roster,
 ) -> Observer:
     config, heldout = trainer.config, prepared.problems.heldout
     choice = TraceChoice.parse(config.logging.traces)
@@ -204,6 +213,7 @@ def _observer(
     def log_step(report: StepReport) -> None:
         event = logger.log_step(replace(report, metrics={**report.metrics, **weights.metrics, **faults.counts()}))
         shown.show(event)
+        roster.look()
 
     def rewind(progress: Progress) -> None:
         logger.rewind(progress.step)
@@ -213,7 +223,9 @@ def _observer(
     return Observer(on_groups=on_groups, on_step=log_step, on_rewind=rewind, evaluate=evaluate_heldout)
 
 
-def _summarize(config: RunConfig, run_dir: Path, faults: Sequence[str], started_s: float, ended: str) -> dict[str, object]:
+def _summarize(
+    config: RunConfig, run_dir: Path, faults: Sequence[str], started_s: float, ended: str, roster: Roster
+) -> dict[str, object]:
     """Write summary.json from metrics.jsonl, so that it covers the steps before a resume as well."""
     events = read_metrics(run_dir)
     reports = [
@@ -224,6 +236,7 @@ def _summarize(config: RunConfig, run_dir: Path, faults: Sequence[str], started_
     heldout: Mapping[int, Mapping[str, float]] = {e["step"]: e["metrics"] for e in events if e["kind"] == "heldout"}
     after = heldout.get(max(heldout)) if heldout and max(heldout) > 0 else None
     summary = build_summary(config, heldout.get(0), after, reports, faults, started_s, ended=ended)
+    summary["workers"] = roster.record()
     write_summary(run_dir, summary)
     return summary
 

@@ -68,7 +68,7 @@ class Nccl:
         # One that died since the last sync would hold up all others, and the learner, in the broadcast.
         sync.engines("ready", "connect", only=workers)
         workers = sync.well(workers)
-        members = tuple((worker.name, worker.host, worker.pid) for worker in [*sync.ranks, *workers])
+        members = tuple((worker.name, worker.at) for worker in [*sync.ranks, *workers])
         if members != self._members:
             self._members = ()
             self._connect(sync, workers)
@@ -86,7 +86,7 @@ class Nccl:
 
     def _connect(self, sync: SyncRound, workers: Sequence[Worker]) -> None:
         [meeting_point] = sync.learner("meeting_point", "connect", first_only=True)
-        offsets, world_size = rank_offsets([len(worker.devices) for worker in workers])
+        offsets, world_size = rank_offsets([len(worker.at.devices) for worker in workers])
         joining = sync.begin("join_transfer", "connect", meeting_point, world_size)
         each = [(meeting_point, world_size, offset) for offset in offsets]
         sync.engines("join_transfer", "connect", only=workers, each=each)
