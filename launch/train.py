@@ -10,6 +10,7 @@ from r1.cli.printing import printable_line
 from r1.config import RunConfig, load_config
 from r1.config_text import saved_config
 from r1.errors import RunError, UserError
+from r1.run_place import folder_to_resume
 
 
 def main() -> int:
@@ -60,7 +61,7 @@ def _configuration(path: str | None, overrides: list[str], resume: str | None) -
         return load_config(path, overrides)
     if path is not None:
         overrides = [path, *overrides]
-    return saved_config(resume, overrides, option="--resume")
+    return saved_config(folder_to_resume(resume), overrides, option="--resume")
 
 
 if __name__ == "__main__":

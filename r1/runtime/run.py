@@ -20,8 +20,10 @@ from r1.files import atomic_file
 from r1.loop import Observer, Trainer, train
 from r1.metrics import MetricsLogger, read_metrics
 from r1.preflight import Prepared, prepare
-from r1.run_folder import changed_options, evaluated_steps, find_checkpoint, make_run_folder, removed_unless_begun
+from r1.run_folder import changed_options, evaluated_steps, find_checkpoint, removed_unless_begun
+from r1.run_mirror import RunMirror
 from r1.run_output import RunOutput
+from r1.run_place import RunPlace, new_place, resumed_place, storage_of
 from r1.runtime.cluster import Resources, connected
 from r1.runtime.learner_group import LearnerGroup
 from r1.runtime.placement import placed
@@ -41,7 +43,8 @@ MAX_BAD_ROWS_SHOWN = 5
 def run(config: RunConfig, *, resume: str | Path | None = None, console: Console | None = None) -> Path:
     """Train as configured and return the run folder.
 
-    resume: a run folder to go on in, from its last checkpoint; `config.run_dir` is ignored then.
+    resume: a run folder, or the URL of a run, to go on in from its last checkpoint; `config.run_dir` is ignored then.
+    A run at a URL works in a folder of this node, which is returned, and gone once all is sent.
     Raises `UserError` before anything is started or written when the configuration cannot work, and
     `RunError` when the run cannot go on. However it ends (Ctrl-C, SIGTERM and SIGKILL included), no process that it started
     and no shared-memory file is left; after a SIGKILL two agents of Ray's stay for some two minutes.
@@ -49,9 +52,12 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
     output = RunOutput(console or Console())
     faults = output.faults
     started_s = time.time()
-    checkpoint = find_checkpoint(Path(resume), config) if resume else None
+    storage = storage_of(config, resume)
+    place = resumed_place(resume, storage) if resume else None
+    checkpoint = find_checkpoint(place.folder, config) if place else None
     prepared = prepare(config)
-    run_dir = Path(resume).absolute() if resume else make_run_folder(config)
+    place = place or new_place(config, storage)
+    run_dir = place.folder
     _say_problems(output, config, prepared)
     if checkpoint:
         for change in changed_options(checkpoint[0], config):
@@ -61,6 +67,8 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
     num_cpus = config.rollout.num_workers * config.rollout.tensor_parallel_size + config.learner.num_ranks
     with (
         removed_unless_begun(run_dir),
+        # Left when all others have ended, and their files are whole.
+        RunMirror(place, faults) as mirror,
         # Before the engines: a tracker that cannot start shall not cost the minutes of their start.
         MetricsLogger(run_dir, config, faults) as logger,
         contextlib.ExitStack() as cleanup,
@@ -75,7 +83,7 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
             say=output.say,
         )
         sampler = RolloutPool(config, placement.rollout, faults, weights)
-        learner = LearnerGroup(config, placement.learner, run_dir, new_buffer_path(), faults, beside=sampler)
+        learner = LearnerGroup(config, placement.learner, run_dir, new_buffer_path(), faults, beside=sampler, storage=storage)
         weights.learner = learner
         cleanup.callback(learner.close)
         # Its children do the work; asking for no CPU lets a two-core machine run everything.
@@ -102,31 +110,34 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
             learner=learner,
         )
         progress = checkpoint[1] if checkpoint else None
-        _train_and_report(trainer, prepared, run_dir, progress, started_s, output, weights, logger)
+        _train_and_report(trainer, prepared, place, mirror, progress, started_s, output, weights, logger)
+    place.remove_scratch()
     return run_dir
 
 
 def _train_and_report(
     trainer: Trainer,
     prepared: Prepared,
-    run_dir: Path,
+    place: RunPlace,
+    mirror: RunMirror,
     resumed_from: Progress | None,
     started_s: float,
     output: RunOutput,
     weights: WeightSync,
     logger: MetricsLogger,
 ) -> None:
-    config, faults = trainer.config, output.faults
+    config, faults, run_dir = trainer.config, output.faults, place.folder
     with atomic_file(run_dir / "config.json") as temporary:
         temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     if resumed_from:
         logger.rewind(resumed_from.step)
         remove_traces_after(run_dir, resumed_from.step)
-        output.say(f"going on after step {resumed_from.step} of {run_dir}")
+        mirror.rewind(resumed_from.step)
+        output.say(f"going on after step {resumed_from.step} of {place.name}")
     ended_with: list[str] = []
     try:
         with RunConsole(config, output, read_metrics(run_dir)) as shown:
-            observer = _observer(trainer, prepared, run_dir, logger, shown, faults, weights)
+            observer = _observer(trainer, prepared, run_dir, mirror, logger, shown, faults, weights)
             train(trainer, observer, start=resumed_from or Progress(), evaluated=evaluated_steps(run_dir))
     except BaseException as error:  # Ctrl-C as well: the summary of an unfinished run says how it ended
         ended_with.append(f"{type(error).__name__}: {error}")
@@ -141,8 +152,8 @@ def _train_and_report(
     output.print(before_after_table(summary))
     draw_curves(run_dir)
     output.say(
-        f"summary, curves and traces are in {run_dir}; "
-        f"look at the samples with: r1 traces show {run_dir} --step {config.num_steps}"
+        f"summary, curves and traces are in {place.name}; "
+        f"look at the samples with: r1 traces show {place.name} --step {config.num_steps}"
     )
 
 
@@ -150,6 +161,7 @@ def _observer(
     trainer: Trainer,
     prepared: Prepared,
     run_dir: Path,
+    mirror: RunMirror,
     logger: MetricsLogger,
     shown: RunConsole,
     faults: FaultLog,
@@ -174,15 +186,18 @@ def _observer(
         keep_traces(step, groups, "heldout")
         statistics = sample_statistics(groups, trainer.correctness, config.scoring.deadline_s)
         shown.show(logger.log_heldout(step, {**metrics, **statistics}, policy_version))
+        mirror.wake()
 
     def log_step(report: StepReport) -> None:
         event = logger.log_step(replace(report, metrics={**report.metrics, **weights.metrics, **faults.counts()}))
         shown.show(event)
+        mirror.wake()
 
     def rewind(progress: Progress) -> None:
         logger.rewind(progress.step)
         shown.rewind(progress.step)
         remove_traces_after(run_dir, progress.step)
+        mirror.rewind(progress.step)
 
     return Observer(on_groups=on_groups, on_step=log_step, on_rewind=rewind, evaluate=evaluate_heldout)
 
