@@ -10,7 +10,7 @@ from r1.cli.printing import printable_line
 from r1.config import RunConfig, load_config
 from r1.config_text import saved_config
 from r1.errors import RunError, UserError
-from r1.run_place import folder_to_resume
+from r1.run_place import folder_to_resume, storage_of
 
 
 def main() -> int:
@@ -21,7 +21,7 @@ def main() -> int:
         "overrides", nargs="*", metavar="section.option=value", help="e.g. num_steps=10 learner.learning_rate=1e-4"
     )
     parser.add_argument(
-        "--resume", metavar="RUN", help="go on in this run folder from its last checkpoint, with its configuration"
+        "--resume", metavar="RUN", help="go on in this run (folder or URL) from its last checkpoint, with its configuration"
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="check the configuration, print what the run would do and need, and start nothing"
@@ -39,6 +39,7 @@ def main() -> int:
 
             print("\n".join(dry_run(config)))
             return 0
+        storage_of(config, arguments.resume)  # storage that cannot be reached is said before the seconds of the next line
         from r1.runtime.run import run  # imports torch, transformers and ray: only once the configuration has been read
 
         run(config, resume=arguments.resume)

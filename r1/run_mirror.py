@@ -120,7 +120,7 @@ class RunMirror:
                 storage.write(WRITER, json.dumps({"writer": self._state.writer}).encode())
                 self._has_told_writer = True
             if rewind_to is not None:
-                sender.remove_traces_after(rewind_to)
+                sender.go_back_to(rewind_to)
                 rewind_to = None
             sender.send_all()
             self._state.is_complete = self._is_ending and not sender.failures
@@ -192,9 +192,12 @@ class _Sender:
         if all([self.send(name) for name in names]) and path.is_dir():
             self.send(f"{FOLDER}/{path.name}/progress.json")
 
-    def remove_traces_after(self, last_step: int) -> None:
+    def go_back_to(self, last_step: int) -> None:
+        """Remove later traces, and what TensorBoard has begun anew under another name; not what is here again."""
         steps = ((name, found) for name in self._storage.files("traces") if (found := _TRACE.fullmatch(name)))
-        self._remove([name for name, found in steps if int(found[1]) > last_step and not (self._folder / name).exists()])
+        names = [name for name, found in steps if int(found[1]) > last_step]
+        names += self._storage.files("tensorboard")
+        self._remove([name for name in names if not (self._folder / name).exists()])
 
     def remove_old_checkpoints(self, newest: int) -> None:
         """By the rule of r1/checkpoint.py, of those that lie there; and what an upload that was cut off has left."""

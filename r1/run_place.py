@@ -16,7 +16,7 @@ from r1.checkpoint import FOLDER, complete_checkpoints
 from r1.config import RunConfig
 from r1.errors import UserError
 from r1.files import atomic_file
-from r1.run_folder import make_run_folder
+from r1.run_folder import make_run_folder, new_run_folder
 from r1.storage import Storage, StorageError, is_url, make_scratch, open_storage, scratch_folder
 
 WRITER = "writer.json"
@@ -63,7 +63,7 @@ class RunPlace:
     def remove_scratch(self) -> None:
         """Once all is at the URL; `mirror` has raised otherwise."""
         if self.storage is not None:
-            shutil.rmtree(self.folder)
+            shutil.rmtree(self.folder.parent)
 
 
 def storage_of(config: RunConfig, resume: str | Path | None) -> Storage | None:
@@ -91,9 +91,12 @@ def reach(storage: Storage, option: str) -> None:
     try:
         storage.probe()
     except StorageError as error:
-        raise UserError(
-            f"option '{option}': {error}; check the URL, the network, and the credentials in the environment (docs/storage.md)"
-        ) from error
+        raise _unreachable(option, error) from error
+
+
+def _unreachable(option: str, error: StorageError) -> UserError:
+    remedy = "check the URL, the network, and the credentials in the environment (docs/storage.md)"
+    return UserError(f"option '{option}': {error}; {remedy}")
 
 
 def new_place(config: RunConfig, storage: Storage | None) -> RunPlace:
@@ -105,6 +108,18 @@ def new_place(config: RunConfig, storage: Storage | None) -> RunPlace:
     make_scratch(folder)
     MirrorState(writer=uuid.uuid4().hex).save(folder)
     return RunPlace(folder=folder, storage=storage)
+
+
+def place_lines(config: RunConfig) -> list[str]:
+    """Where a new run would write, refused as it would be; nothing is written, so that only reading is tried."""
+    if config.run_dir is None or not is_url(config.run_dir):
+        return [f"{new_run_folder(config)}/"]
+    storage = open_storage(config.run_dir)
+    try:
+        folder = refuse_used_url(storage)
+    except StorageError as error:
+        raise _unreachable("run_dir", error) from error
+    return [f"{storage.url}/", f"by way of {folder}/ on the driver's node, and on other nodes that have learner ranks"]
 
 
 def refuse_used_url(storage: Storage) -> Path:
