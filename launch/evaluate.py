@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m launch.evaluate", description="Measure a model on held-out problems: pass@1, pass@k, maj@k, lengths."
     )
-    parser.add_argument("model", nargs="?", metavar="MODEL|RUN", help="a folder with Hugging Face files, a hub name, a run or its URL")
+    parser.add_argument("model", nargs="?", metavar="MODEL|RUN", help="a folder of Hugging Face files, a hub name, or a run")
     add = parser.add_argument
     add("--tasks", metavar="NAME[=PATH],...", help="what to evaluate; PATH is a file or a hub name, all of it is evaluated")
     add("-k", "--num-samples", type=int, metavar="K", help="completions of each problem (default: 1)")

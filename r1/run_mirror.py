@@ -93,11 +93,9 @@ class RunMirror:
         self._faults.add("storage", message)  # how the run ended is told by the error
 
     def _work(self) -> None:
-        while not self._is_ending:
-            self._wake.wait()
+        while self._wake.wait() and not self._is_ending:
             self._wake.clear()
             self._pass()
-        # Once more from the start: the last files have come since, and the pass may have left something.
         last_sent_s = time.monotonic()
         while True:
             if self._pass():
@@ -197,7 +195,11 @@ class _Sender:
         steps = ((name, found) for name in self._storage.files("traces") if (found := _TRACE.fullmatch(name)))
         names = [name for name, found in steps if int(found[1]) > last_step]
         names += self._storage.files("tensorboard")
-        self._remove([name for name in names if not (self._folder / name).exists()])
+        gone = [name for name in names if not (self._folder / name).exists()]
+        if gone:
+            self._storage.remove(gone)
+        for name in gone:
+            self._state.sent.pop(name, None)
 
     def remove_old_checkpoints(self, newest: int) -> None:
         """By the rule of r1/checkpoint.py, of those that lie there; and what an upload that was cut off has left."""
@@ -213,12 +215,11 @@ class _Sender:
         cut_off = {step for step in by_step if step < newest and step not in complete}
         for step in sorted(old | cut_off):
             # progress.json first: without it the rest is no checkpoint, if this is cut off too.
-            self._remove(sorted(by_step[step], key=lambda name: not name.endswith("/progress.json")))
-
-    def _remove(self, names: list[str]) -> None:
-        if names:
+            names = sorted(by_step[step], key=lambda name: not name.endswith("/progress.json"))
             self._storage.remove(names)
-            for name in names:
+            # progress.json stays noted: the folder may still have the checkpoint (as the best of those here), and it shall not
+            # go again.
+            for name in names[1:]:
                 self._state.sent.pop(name, None)
 
 

@@ -23,7 +23,7 @@ def report(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="The file; without it RUN/report.html; of several, or a URL, ./report.html.", show_default=False
+            "--output", "-o", help="The file; without it RUN/report.html, ./report.html of several or a URL.", show_default=False
         ),
     ] = None,
     samples: Samples = 6,
