@@ -43,7 +43,7 @@ def finish_checkpoint(partial: Path, progress: Progress, config: RunConfig) -> P
     if not _has_learner_state(partial):
         raise RunError(
             f"checkpoint of step {progress.step}: the learner has written nothing into {partial} that can be seen here; "
-            "run_dir must be a folder that all nodes share"
+            "run_dir must be a folder that all nodes share, or a URL"
         )
     final = partial.with_name(f"step-{progress.step:06d}")
     for name, text in (

@@ -219,8 +219,9 @@ class _Sender:
             self._storage.remove(names)
             # progress.json stays noted: the folder may still have the checkpoint (as the best of those here), and it shall not
             # go again.
-            for name in names[1:]:
-                self._state.sent.pop(name, None)
+            for name in names:
+                if not name.endswith("/progress.json"):
+                    self._state.sent.pop(name, None)
 
 
 def _finished_files(folder: Path) -> Iterator[str]:
