@@ -13,6 +13,7 @@ from typing import Any
 from r1.errors import UserError
 from r1.evaluation.model import find_model
 from r1.files import atomic_file
+from r1.run_place import users_to_mend
 from r1.storage import Storage, StorageError, is_url, make_scratch, open_storage, scratch_folder
 
 FOLLOW_EVERY_S = 10.0
@@ -69,12 +70,8 @@ def local_config(run: str) -> Path:
 def _fetch(url: str, is_wanted: Callable[[str], bool]) -> Path:
     storage = open_storage(url, "RUN")
     folder = scratch_folder(storage.url, "read")
-    try:
+    with users_to_mend("RUN"):
         _update(storage, folder, is_wanted)
-    except StorageError as error:
-        raise UserError(
-            f"option 'RUN': {error}; check the URL, the network, and the credentials in the environment (docs/storage.md)"
-        ) from error
     return folder
 
 

@@ -51,7 +51,7 @@ class RunMirror:
         self._place, self._faults, self._end_limit_s = place, faults, end_limit_s
         self._rewind_to: int | None = None
         self._has_told_writer = False
-        self._failures: list[str] = []
+        self._failures = ["nothing was sent"]
         self._last_said_s = -SAY_EVERY_S
         self._wake, self._is_ending, self._lock = threading.Event(), False, threading.Lock()
         self._thread = threading.Thread(target=self._work, name="r1-mirror", daemon=True)
@@ -109,6 +109,7 @@ class RunMirror:
         folder, storage = self._place.folder, self._place.storage
         assert storage is not None
         if not (folder / "config.json").is_file():  # not begun: of a run that never was, nothing lies there
+            self._failures = []
             return 0
         sender = _Sender(storage, folder, self._state)
         with self._lock:
@@ -123,8 +124,9 @@ class RunMirror:
             sender.send_all()
             self._state.is_complete = self._is_ending and not sender.failures
             self._state.save(folder)
-        # The thread goes on whatever one pass met: storage, a full disk, a record that somebody has damaged.
-        except (OSError, ValueError, RunError) as error:
+        # Whatever it is (storage, a full disk, a record that somebody has damaged, a bug): the training goes on, and what is not
+        # sent is missed at the end.
+        except Exception as error:  # noqa: BLE001
             sender.failures.append(str(error) if isinstance(error, RunError) else in_one_line(error))
         if rewind_to is not None:
             self._go_back_to(rewind_to)

@@ -8,9 +8,10 @@ the URL does, and perhaps files that storage did not take. Another name: the run
 import json
 import shutil
 import uuid
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from r1.checkpoint import FOLDER, complete_checkpoints
 from r1.config import RunConfig
@@ -88,22 +89,25 @@ def _reached(url: str | None, option: str) -> Storage | None:
 
 def reach(storage: Storage, option: str) -> None:
     """Write, read and remove a tiny object there; a `UserError` when that cannot be done."""
-    try:
+    with users_to_mend(option):
         storage.probe()
+
+
+@contextmanager
+def users_to_mend(option: str) -> Iterator[None]:
+    """Before a run has started, and in commands, storage that fails is a `UserError`. option: what named the URL."""
+    try:
+        yield
     except StorageError as error:
-        raise _unreachable(option, error) from error
-
-
-def _unreachable(option: str, error: StorageError) -> UserError:
-    remedy = "check the URL, the network, and the credentials in the environment (docs/storage.md)"
-    return UserError(f"option '{option}': {error}; {remedy}")
+        remedy = "check the URL, the network, and the credentials in the environment (docs/storage.md)"
+        raise UserError(f"option '{option}': {error}; {remedy}") from error
 
 
 def new_place(config: RunConfig, storage: Storage | None) -> RunPlace:
     """Make the folder of a new run, empty."""
     if storage is None:
         return RunPlace(folder=make_run_folder(config))
-    folder = refuse_used_url(storage)
+    folder = _unused_scratch(storage)
     shutil.rmtree(folder, ignore_errors=True)
     make_scratch(folder)
     MirrorState(writer=uuid.uuid4().hex).save(folder)
@@ -115,17 +119,16 @@ def place_lines(config: RunConfig) -> list[str]:
     if config.run_dir is None or not is_url(config.run_dir):
         return [f"{new_run_folder(config)}/"]
     storage = open_storage(config.run_dir)
-    try:
-        folder = refuse_used_url(storage)
-    except StorageError as error:
-        raise _unreachable("run_dir", error) from error
+    folder = _unused_scratch(storage)
     return [f"{storage.url}/", f"by way of {folder}/ on the driver's node, and on other nodes that have learner ranks"]
 
 
-def refuse_used_url(storage: Storage) -> Path:
+def _unused_scratch(storage: Storage) -> Path:
     """The scratch folder of a new run; a `UserError` where there is a run, at the URL or one that was never sent there."""
     url = storage.url
-    if storage.files():
+    with users_to_mend("run_dir"):
+        is_used = bool(storage.files())
+    if is_used:
         raise UserError(f"option 'run_dir': {url!r} exists already; choose another URL, or go on in it with --resume {url}")
     folder = scratch_folder(url)
     state = _state(folder)
@@ -145,6 +148,11 @@ def resumed_place(resume: str | Path, storage: Storage | None) -> RunPlace:
     """
     if storage is None:
         return RunPlace(folder=Path(resume).absolute())
+    with users_to_mend("--resume"):
+        return RunPlace(folder=_fetch(storage), storage=storage)
+
+
+def _fetch(storage: Storage) -> Path:
     folder = scratch_folder(storage.url)
     written = storage.read(WRITER)
     writer = json.loads(written)["writer"] if written else None
@@ -159,6 +167,8 @@ def resumed_place(resume: str | Path, storage: Storage | None) -> RunPlace:
     if "config.json" not in there and not is_current:
         shutil.rmtree(folder)
         raise UserError(f"option '--resume': {storage.url!r} is not a run, it has no config.json; give a URL that a run wrote to")
+    # What somebody has removed there goes again.
+    state.sent = {name: sent for name, sent in state.sent.items() if name in there}
     steps = {int(name.split("/")[1].removeprefix("step-")) for name in there if is_whole_checkpoint(name, there)}
     newest = max([*steps, *complete_checkpoints(folder)], default=None)
     wanted = ["config.json", "metrics.jsonl", *RUN_IDS]
@@ -174,10 +184,10 @@ def resumed_place(resume: str | Path, storage: Storage | None) -> RunPlace:
             storage.download(name, folder / name, there[name].size)
             state.sent[name] = file_state(folder / name)
     state.save(folder)
-    return RunPlace(folder=folder, storage=storage)
+    return folder
 
 
-def is_whole_checkpoint(name: str, there: Any) -> bool:
+def is_whole_checkpoint(name: str, there: Collection[str]) -> bool:
     """Whether `name` is the progress.json of a checkpoint that is all there. there: the names of all files."""
     folder, _, last = name.rpartition("/")
     return name.startswith(f"{FOLDER}/step-") and last == "progress.json" and f"{folder}/learner/.metadata" in there

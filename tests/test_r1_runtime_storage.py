@@ -1,15 +1,20 @@
 """A run whose place is a bucket, over the S3 protocol: moto's server, s3fs, real Ray."""
 
-import shutil
+import io
 import socket
+import tempfile
 
 import pytest
 from processes import QUICKSTART, Program
+from rich.console import Console
+from tiny import tiny_config
 
-from r1 import storage
 from r1.cli.main import main
+from r1.config_text import saved_config
 from r1.fetched_run import local_model
 from r1.metrics import read_metrics
+from r1.run_place import folder_to_resume
+from r1.runtime.run import run
 from r1.storage import open_storage, scratch_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -37,10 +42,13 @@ def bucket(tmp_path, monkeypatch):
     host, port = server.get_host_and_port()
     in_environment(monkeypatch, f"http://{host}:{port}")
     (tmp_path / "node").mkdir()
-    monkeypatch.setattr(storage.tempfile, "tempdir", str(tmp_path / "node"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "node"))  # of the ranks as well
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    s3fs.S3FileSystem.clear_instance_cache()  # which would know another server
     s3fs.S3FileSystem().mkdir("bucket")
     yield "s3://bucket"
     server.stop()
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def in_environment(monkeypatch, endpoint):
@@ -53,10 +61,12 @@ def in_environment(monkeypatch, endpoint):
         monkeypatch.setenv(name, value)
 
 
-def finish(*arguments):
-    code, out, err = Program(*arguments).wait()
-    assert code == 0, err
-    return out
+def finish(*options, resume=None):
+    """What the run says."""
+    said = io.StringIO()
+    config = tiny_config(*options) if resume is None else saved_config(folder_to_resume(resume), options)
+    run(config, resume=resume, console=Console(file=said))
+    return " ".join(said.getvalue().split())
 
 
 def metrics_of(run_dir):
@@ -66,14 +76,14 @@ def metrics_of(run_dir):
 @pytest.mark.ray
 def test_a_run_in_a_bucket_goes_on_from_its_url_alone(bucket, tmp_path, capsys):
     url, straight = f"{bucket}/runs/first", tmp_path / "straight"
-    out = finish(QUICKSTART, *SMALL, f"run_dir={url}", "num_steps=2")
-    assert f"r1 traces show {url}" in out
-    shutil.rmtree(scratch_folder(url), ignore_errors=True)
-    finish("--resume", url, "num_steps=4", "evaluate.every=2")
-    finish(QUICKSTART, *SMALL, f"run_dir={straight}", "num_steps=4", "evaluate.every=2")
+    assert f"r1 traces show {url} --step 2" in finish(*SMALL, f"run_dir={url}", "num_steps=2")
+    assert not scratch_folder(url).exists(), "all is at the URL"
+    assert f"going on after step 2 of {url}" in finish("num_steps=4", "evaluate.every=2", resume=url)
+    finish(*SMALL, f"run_dir={straight}", "num_steps=4", "evaluate.every=2")
 
     main_ends(["traces", "ls", url])
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["0", "1", "2", "2", "3", "4", "4"]
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [row[0] for row in rows if row[0].isdigit()] == ["0", "1", "2", "2", "3", "4", "4"]
     fetched = scratch_folder(url, "read")
     assert metrics_of(fetched) == metrics_of(straight)
     main_ends(["report", url, "-o", str(tmp_path / "report.html")])
