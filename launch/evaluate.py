@@ -9,8 +9,8 @@ from typing import Any
 
 from r1.cli.printing import printable_line
 from r1.errors import RunError, UserError
-from r1.evaluation.model import find_model
 from r1.evaluation.settings import FILE, EvaluationSettings, load_settings, new_settings, parse_budgets, parse_tasks
+from r1.fetched_run import local_model
 
 OPTION_OF = {
     "rollout.max_prompt_tokens": "--max-prompt-tokens",
@@ -74,7 +74,7 @@ def _what_to_do(given: dict[str, Any]) -> tuple[EvaluationSettings, Path, bool]:
         raise UserError("option '--temperature' must be above 0, got 0; pass --greedy for the likeliest token each time")
     default = f"runs/evaluate-{Path(model).absolute().name}-{time.strftime('%Y%m%d-%H%M%S')}"
     out = Path(given.pop("out", default)).absolute()
-    path, run = find_model(model, given.pop("checkpoint", None))
+    path, run = local_model(model, given.pop("checkpoint", None))
     # By absolute paths, so that it can be gone on with from another folder.
     given["tasks"] = [{**task, "path": _absolute(task["path"])} for task in parse_tasks(given["tasks"])]
     given |= {name: _absolute(given[name]) for name in ("template", "examples") if name in given}
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m launch.evaluate", description="Measure a model on held-out problems: pass@1, pass@k, maj@k, lengths."
     )
-    parser.add_argument("model", nargs="?", metavar="MODEL|RUN", help="a folder with Hugging Face files, a hub name, or a run")
+    parser.add_argument("model", nargs="?", metavar="MODEL|RUN", help="a folder of Hugging Face files, a hub name, or a run")
     add = parser.add_argument
     add("--tasks", metavar="NAME[=PATH],...", help="what to evaluate; PATH is a file or a hub name, all of it is evaluated")
     add("-k", "--num-samples", type=int, metavar="K", help="completions of each problem (default: 1)")

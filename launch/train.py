@@ -13,6 +13,7 @@ from r1.config_text import saved_config
 from r1.errors import RunError, UserError
 from r1.run_choice import choose_run
 from r1.run_folder import RUNS
+from r1.run_place import folder_to_resume, storage_of
 from r1.stopping import Stopped
 
 
@@ -27,7 +28,7 @@ def main() -> int:
         "overrides", nargs="*", metavar="section.option=value", help="e.g. num_steps=10 learner.learning_rate=1e-4"
     )
     parser.add_argument(
-        "--resume", metavar="RUN", help="go on in this run folder from its last checkpoint, with its configuration"
+        "--resume", metavar="RUN", help="go on in this run (folder or URL) from its last checkpoint, with its configuration"
     )
     parser.add_argument(
         "--continue",
@@ -55,8 +56,9 @@ def main() -> int:
         if arguments.goes_on:
             choice = choose_run(config, arguments.runs or RUNS)
             print(printable_line(choice.says), flush=True)
-            config = config.model_copy(update={"run_dir": str(choice.run_dir)})
-            resume, anew = (str(choice.run_dir), not choice.has_checkpoint) if choice.is_begun else (None, False)
+            config = config.model_copy(update={"run_dir": choice.run})
+            resume, anew = (choice.run, not choice.has_checkpoint) if choice.is_begun else (None, False)
+        storage_of(config, resume)  # storage that cannot be reached is said before the seconds of the next line
         from r1.runtime.run import run  # imports torch, transformers and ray: only once the configuration has been read
 
         run(config, resume=resume, anew=anew)
@@ -91,13 +93,13 @@ def _check_options(arguments: argparse.Namespace) -> None:
 
 def _how_it_stopped(stopped: Stopped, goes_on: bool) -> str:
     """The last line of a run that a signal has ended: what is saved, and the command that goes on."""
-    if stopped.step is None or stopped.run_dir is None:
+    if stopped.step is None or stopped.run is None:
         return "interrupted; go on from the last checkpoint with --resume RUN"
     program = ["python", "-m", "launch.train"]
     same = shlex.join([*program, *sys.argv[1:], *([] if goes_on else ["--continue"])])
     if stopped.step == 0:
         return printable_line(f"stopped before the first step was done, nothing is saved; begin again with: {same}")
-    again = same if goes_on else shlex.join([*program, "--resume", str(stopped.run_dir)])
+    again = same if goes_on else shlex.join([*program, "--resume", stopped.run])
     return printable_line(f"stopped after step {stopped.step}, checkpoint written; go on with: {again}")
 
 
@@ -108,7 +110,7 @@ def _configuration(path: str | None, overrides: list[str], resume: str | None) -
         return load_config(path, overrides)
     if path is not None:
         overrides = [path, *overrides]
-    return saved_config(resume, overrides, option="--resume")
+    return saved_config(folder_to_resume(resume), overrides, option="--resume")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def finish_checkpoint(partial: Path, progress: Progress, config: RunConfig) -> P
     if not _has_learner_state(partial):
         raise RunError(
             f"checkpoint of step {progress.step}: the learner has written nothing into {partial} that can be seen here; "
-            "run_dir must be a folder that all nodes share"
+            "run_dir must be a folder that all nodes share, or a URL"
         )
     final = partial.with_name(f"step-{progress.step:06d}")
     for name, text in (
@@ -69,10 +69,24 @@ def remove_old_checkpoints(run_dir: Path, accuracy: Mapping[int, float], keep_la
     accuracy: step -> held-out accuracy after it, where it was measured; of equals the earlier step is the best.
     """
     folders = complete_checkpoints(run_dir)
-    best = best_checkpoint(folders, accuracy)
-    for folder in list(folders.values())[:-keep_last]:
-        if folder != best:
-            _remove(folder)
+    for step in old_steps(list(folders), accuracy, keep_last):
+        _remove(folders[step])
+
+
+def old_steps(steps: Sequence[int], accuracy: Mapping[int, float], keep_last: int = KEEP_LAST) -> list[int]:
+    """Of the steps that have a checkpoint, by rising step, those that `remove_old_checkpoints` removes.
+
+    >>> old_steps([10, 20, 30, 40, 50], {10: 0.5, 20: 0.7})
+    [10]
+    """
+    best = best_step(steps, accuracy)
+    return [step for step in steps[:-keep_last] if step != best]
+
+
+def best_step(steps: Iterable[int], accuracy: Mapping[int, float]) -> int | None:
+    """The one with the best held-out accuracy, of equals the earliest; None where none was measured. steps: rising."""
+    measured = [step for step in steps if step in accuracy]
+    return max(measured, key=lambda step: accuracy[step]) if measured else None
 
 
 def best_checkpoint(folders: Mapping[int, Path], accuracy: Mapping[int, float]) -> Path | None:
@@ -80,8 +94,8 @@ def best_checkpoint(folders: Mapping[int, Path], accuracy: Mapping[int, float]) 
 
     folders: step -> folder, by rising step.
     """
-    measured = [step for step in folders if step in accuracy]
-    return folders[max(measured, key=lambda step: accuracy[step])] if measured else None
+    best = best_step(folders, accuracy)
+    return None if best is None else folders[best]
 
 
 def latest_checkpoint(run_dir: Path) -> tuple[Path, Progress]:

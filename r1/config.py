@@ -185,7 +185,8 @@ class RunConfig(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Part of the run folder's name: letters, digits, dot, dash, underscore."""
     run_dir: str | None = None
-    """Where the run writes; unset: runs/NAME-YYYYMMDD-HHMMSS. It must not exist."""
+    """Where the run writes: a folder, or a URL such as s3://bucket/run (docs/storage.md); unset: runs/NAME-YYYYMMDD-HHMMSS. It
+    must not exist."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     num_steps: Count
     deadline_s: PositiveFloat = 600.0

@@ -16,13 +16,18 @@ from r1 import config as config_module
 from r1.config import RunConfig, check_config, load_config
 from r1.config_overrides import apply_overrides
 from r1.errors import UserError
+from r1.storage import is_url
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _COMMENT_COLUMN = 44
 
 
 def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a TOML file, or the configuration that a run folder was written with."""
+    """Read a TOML file, or the configuration that a run was written with, by its folder or URL."""
+    if is_url(path):
+        from r1.fetched_run import local_config  # which reads configurations itself
+
+        return saved_config(local_config(str(path)), overrides)
     path = Path(path)
     return saved_config(path, overrides) if path.is_dir() else load_config(path, overrides)
 

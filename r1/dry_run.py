@@ -22,7 +22,7 @@ from r1.memory_estimate import (
 from r1.preflight import Prepared, prepare
 from r1.prompts import get_template
 from r1.rollout.engine import COLOCATED_GPU_SHARE, GPU_SHARE
-from r1.run_folder import new_run_folder
+from r1.run_place import place_lines
 from r1.scoring_rules import FORMAT_GATE
 from r1.types import Progress, Prompt
 
@@ -40,7 +40,7 @@ HEALTHY_BFLOAT16 = 0.03
 def dry_run(config: RunConfig) -> list[str]:
     """Check everything that can be checked before a run, and return the report; raises `UserError` as the run would."""
     prepared = prepare(config)
-    folder = new_run_folder(config)
+    where = place_lines(config)
     devices = device_lines(config)
     counts = batch_arithmetic(
         config, num_problems=num_training_problems(prepared), num_evaluated=num_evaluated_completions(prepared)
@@ -56,7 +56,7 @@ def dry_run(config: RunConfig) -> list[str]:
         *_section("memory of each device: estimates (r1/memory_estimate.py says what they leave out)", []),
         *_indented(memory_lines(config, shape, learner, engine)),
         *_section("prompts: the first of step 1", prompt_lines(first_prompts(config, prepared))),
-        *_section("written", [f"{folder}/", *written_lines(config, counts, shape)]),
+        *_section("written", [*where, *written_lines(config, counts, shape)]),
         *_section("look at this", warnings(config, prepared, counts)),
     ]
 

@@ -17,7 +17,8 @@ class Fault:
     time_s: float
     """time.time()"""
     kind: str
-    """rollout_worker, reward_worker, reward_child, learner, tracker or display: the counter in the metrics is `faults/<kind>`."""
+    """rollout_worker, reward_worker, reward_child, learner, tracker, storage or display: the counter in the metrics is
+    `faults/<kind>`."""
     text: str
     """Who, what, and what was done about it."""
 

@@ -12,6 +12,8 @@ from r1.errors import UserError
 from r1.run_folder import RUNS, find_checkpoint, is_finished, path_of_run
 from r1.run_lock import FILE as LOCK
 from r1.run_lock import holder_of
+from r1.run_place import is_begun_at, resumed_place, storage_of
+from r1.storage import is_url
 
 MAX_DIFFERENCES_SHOWN = 3
 
@@ -22,19 +24,22 @@ class RunChoice:
 
     says: str
     """In one line, for people."""
-    run_dir: Path
+    run: str
+    """The run's folder or URL."""
     is_begun: bool = False
-    """Whether it goes on in that folder, or makes it."""
+    """Whether it goes on there, or begins there."""
     has_checkpoint: bool = False
     """Where it has begun: if not, it begins anew."""
 
 
 def choose_run(config: RunConfig, runs: str | Path = RUNS) -> RunChoice:
-    """Choose the folder that `config.run_dir` names, or the newest unfinished run of this configuration below `runs`.
+    """Choose the place that `config.run_dir` names, or the newest unfinished run of this configuration below `runs`.
 
     A run is of this configuration if all options are equal but run_dir, and num_steps, which may have been raised.
-    Raises `UserError` where the named folder holds another run or a finished one, or where such a run is still going on.
+    Raises `UserError` where the named place holds another run or a finished one, or where such a run is still going on.
     """
+    if is_url(config.run_dir):
+        return _at_url(str(config.run_dir), config)
     if config.run_dir is not None:
         return _in_folder(Path(config.run_dir).absolute(), config)
     begun = [run_dir for run_dir, saved in _saved_runs(Path(runs)) if not _differences(saved, config)]
@@ -46,36 +51,49 @@ def choose_run(config: RunConfig, runs: str | Path = RUNS) -> RunChoice:
             )
     for run_dir in begun:
         if has_checkpoint(run_dir) and not is_finished(run_dir, latest_checkpoint(run_dir)[1], config):
-            return _going_on(run_dir)
+            return _going_on(run_dir, str(run_dir))
     run_dir = path_of_run(config, time.strftime("%Y%m%d-%H%M%S"), runs)
     says = f"new run {run_dir}: there is no unfinished one of this configuration in {Path(runs).absolute()}"
-    return RunChoice(says=says, run_dir=run_dir)
+    return RunChoice(says=says, run=str(run_dir))
+
+
+def _at_url(url: str, config: RunConfig) -> RunChoice:
+    storage = storage_of(config, None)
+    assert storage is not None, "run_dir is a URL"
+    if not is_begun_at(storage):
+        return RunChoice(says=f"new run {url}", run=url)
+    return _of_saved(resumed_place(url, storage).folder, url, config)
 
 
 def _in_folder(run_dir: Path, config: RunConfig) -> RunChoice:
+    name = str(run_dir)
     if not run_dir.exists():
-        return RunChoice(says=f"new run {run_dir}", run_dir=run_dir)
+        return RunChoice(says=f"new run {name}", run=name)
     if not (run_dir / "config.json").is_file() and (run_dir / LOCK).is_file():  # it was killed while it started up
-        return RunChoice(says=f"new run in {run_dir}, where one had not begun yet", run_dir=run_dir, is_begun=True)
+        return RunChoice(says=f"new run in {name}, where one had not begun yet", run=name, is_begun=True)
+    return _of_saved(run_dir, name, config)
+
+
+def _of_saved(run_dir: Path, name: str, config: RunConfig) -> RunChoice:
+    """What to do with the run whose configuration and checkpoints are in `run_dir`. name: what a person calls it."""
     differences = _differences(saved_config(run_dir, option="run_dir"), config)
     if differences:
         more = len(differences) - MAX_DIFFERENCES_SHOWN
         shown = "; ".join([*differences[:MAX_DIFFERENCES_SHOWN], *([f"{more} more"] if more > 0 else [])])
         raise UserError(
-            f"option 'run_dir': {str(run_dir)!r} holds a run of another configuration ({shown}); choose another folder, or go on "
-            f"in it all the same with --resume {run_dir} and the options to change"
+            f"option 'run_dir': {name!r} holds a run of another configuration ({shown}); choose another place, or go on in it "
+            f"all the same with --resume {name} and the options to change"
         )
     if not has_checkpoint(run_dir):
-        says = f"beginning anew in {run_dir}: it has no checkpoint yet"
-        return RunChoice(says=says, run_dir=run_dir, is_begun=True)
+        return RunChoice(says=f"beginning anew in {name}: it has no checkpoint yet", run=name, is_begun=True)
     find_checkpoint(run_dir, config)
-    return _going_on(run_dir)
+    return _going_on(run_dir, name)
 
 
-def _going_on(run_dir: Path) -> RunChoice:
+def _going_on(run_dir: Path, name: str) -> RunChoice:
     step = latest_checkpoint(run_dir)[1].step
-    says = f"going on in {run_dir} from its checkpoint of step {step}"
-    return RunChoice(says=says, run_dir=run_dir, is_begun=True, has_checkpoint=True)
+    says = f"going on in {name} from its checkpoint of step {step}"
+    return RunChoice(says=says, run=name, is_begun=True, has_checkpoint=True)
 
 
 def _saved_runs(runs: Path) -> Iterator[tuple[Path, RunConfig]]:

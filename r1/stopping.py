@@ -8,7 +8,6 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 
 _HELD = b"stopping: the step that is being learnt from is finished and saved first; once more ends the run at once\n"
@@ -22,8 +21,8 @@ class Stopped(KeyboardInterrupt):
         self.signal_number = signal_number
         self.step = step
         """The last step, which has a checkpoint; 0 if there was none to save, None if the run ended at once, unsaved."""
-        self.run_dir: Path | None = None
-        """Where to go on; None while there is nothing."""
+        self.run: str | None = None
+        """The folder or URL in which to go on; None while there is nothing."""
 
 
 class Stop:

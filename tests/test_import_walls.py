@@ -69,6 +69,11 @@ LIGHT = [
     "r1.simulation",
     "r1.simulation_plot",
     "r1.weight_transport",
+    "r1.storage",
+    "r1.run_place",
+    "r1.run_mirror",
+    "r1.node_scratch",
+    "r1.fetched_run",
 ]
 
 

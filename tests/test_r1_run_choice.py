@@ -1,14 +1,17 @@
 """--continue: which run the same command goes on in; and one writer for a folder."""
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
 from json import dumps
+from pathlib import Path
 
 import pytest
 from tiny import ROOT, tiny_config
 
+from r1 import storage
 from r1.errors import UserError
 from r1.run_choice import choose_run
 from r1.run_lock import holder_of, locked
@@ -38,9 +41,9 @@ def choose(runs, *overrides):
 def test_where_there_is_nothing_a_new_run_begins(tmp_path):
     choice = choose(tmp_path / "runs")
     assert not choice.is_begun
-    assert choice.run_dir.parent == tmp_path / "runs"
-    assert choice.run_dir.name.startswith("quickstart-20")
-    assert choice.says.startswith(f"new run {choice.run_dir}")
+    assert Path(choice.run).parent == tmp_path / "runs"
+    assert Path(choice.run).name.startswith("quickstart-20")
+    assert choice.says.startswith(f"new run {choice.run}")
 
 
 def test_the_newest_unfinished_run_of_this_configuration(tmp_path):
@@ -53,7 +56,7 @@ def test_the_newest_unfinished_run_of_this_configuration(tmp_path):
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged/config.json").write_text("{")
     choice = choose(tmp_path)
-    assert (choice.run_dir, choice.is_begun, choice.has_checkpoint) == (tmp_path / "new", True, True)
+    assert (Path(choice.run), choice.is_begun, choice.has_checkpoint) == (tmp_path / "new", True, True)
     assert choice.says == f"going on in {tmp_path / 'new'} from its checkpoint of step 2"
 
 
@@ -64,12 +67,12 @@ def test_after_the_last_step_the_next_run_begins(tmp_path):
 
 def test_a_last_evaluation_that_is_missing_is_made_up_for(tmp_path):
     write_run(tmp_path / "a", step=4, evaluated=(0,))
-    assert choose(tmp_path).run_dir == tmp_path / "a"
+    assert Path(choose(tmp_path).run) == tmp_path / "a"
 
 
 def test_more_steps_go_on_in_a_finished_run(tmp_path):
     write_run(tmp_path / "a", step=4, evaluated=(0, 4))
-    assert choose(tmp_path, "num_steps=6").run_dir == tmp_path / "a"
+    assert Path(choose(tmp_path, "num_steps=6").run) == tmp_path / "a"
 
 
 def test_a_run_dir_is_gone_on_in_begun_anew_or_made(tmp_path):
@@ -83,7 +86,7 @@ def test_a_run_dir_is_gone_on_in_begun_anew_or_made(tmp_path):
         (True, False),
         (False, False),
     ]
-    assert all(choice.run_dir == folder for folder, choice in found.items())
+    assert all(Path(choice.run) == folder for folder, choice in found.items())
     assert found[begun].says == f"beginning anew in {begun}: it has no checkpoint yet"
 
 
@@ -109,7 +112,7 @@ def test_it_does_not_start_beside_itself(tmp_path):
     assert f"'--continue': '{tmp_path / 'b'}', a run of this configuration, is going on (process {os.getpid()} on " in str(
         refused.value
     )
-    assert choose(tmp_path).run_dir == tmp_path / "a"
+    assert Path(choose(tmp_path).run) == tmp_path / "a"
 
 
 def test_a_folder_has_one_writer(tmp_path):
@@ -145,3 +148,28 @@ def test_a_file_system_without_locks_is_said_and_borne(tmp_path, monkeypatch):
     with locked(tmp_path, said.append):
         pass
     assert "has no locks (Function not implemented)" in said[0]
+
+
+def test_a_run_at_a_url_is_begun_gone_on_in_and_begun_anew_by_the_same_command(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage.tempfile, "tempdir", str(tmp_path / "node"))
+    (tmp_path / "node").mkdir()
+    there, url = tmp_path / "bucket/run", f"file://{tmp_path}/bucket/run"
+    new = choose(tmp_path, f"run_dir={url}")
+    assert (new.says, new.run, new.is_begun) == (f"new run {url}", url, False)
+    shutil.rmtree(there)  # made by the trial whether it can be written to
+    write_run(there, f"run_dir={url}")
+    begun = choose(tmp_path, f"run_dir={url}")
+    assert (begun.says, begun.run, begun.is_begun, begun.has_checkpoint) == (
+        f"beginning anew in {url}: it has no checkpoint yet",
+        url,
+        True,
+        False,
+    )
+    shutil.rmtree(there)
+    shutil.rmtree(tmp_path / "node")  # another node looks: it has no copy
+    (tmp_path / "node").mkdir()
+    write_run(there, f"run_dir={url}", step=2)
+    saved = choose(tmp_path, f"run_dir={url}")
+    assert (saved.says, saved.run, saved.has_checkpoint) == (f"going on in {url} from its checkpoint of step 2", url, True)
+    with pytest.raises(UserError, match=rf"'{url}' holds a run of another configuration \(seed: 0 -> 1\)"):
+        choose(tmp_path, f"run_dir={url}", "seed=1")

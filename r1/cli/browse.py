@@ -2,7 +2,6 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +10,7 @@ from r1.errors import UserError
 
 
 def browse(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or one that holds runs.", show_default=False)],
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder or URL, or a folder of runs.", show_default=False)],
 ) -> None:
     """Walk through a run in the terminal: steps, groups, completions.
 
@@ -26,6 +25,9 @@ def browse(
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)) or os.environ.get("TERM", "dumb") == "dumb":
         raise UserError("`r1 traces browse` needs a terminal for input and output; in a pipe use `r1 traces ls`, show or group")
     from r1.browse.app import Browser
+    from r1.fetched_run import follow, local_run
 
     # The mouse stays with the terminal: people select and copy the text with it.
-    Browser(run).run(mouse=False)
+    folder = local_run(run)
+    follow([run])
+    Browser(folder).run(mouse=False)

@@ -11,7 +11,7 @@ from r1.errors import UserError
 # plotly, pyarrow and the store are imported where they are used: `r1 --help` answers without them.
 
 Runs = Annotated[
-    list[Path], typer.Argument(metavar="RUN", help="The folders that the runs write to.", show_default=False)
+    list[str], typer.Argument(metavar="RUN", help="The folders, or URLs, that the runs write to.", show_default=False)
 ]
 Samples = Annotated[
     int, typer.Option("--samples", min=0, help="Training steps to show completions of, at most; 0: none, of held-out neither.")
@@ -23,7 +23,7 @@ def report(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="The file; without it RUN/report.html, and ./report.html for several runs.", show_default=False
+            "--output", "-o", help="The file; without it RUN/report.html, ./report.html of several or a URL.", show_default=False
         ),
     ] = None,
     samples: Samples = 6,
@@ -40,14 +40,17 @@ def report(
       r1 report RUN RUN2 -o compare.html     both runs in every figure
       r1 report RUN --samples 12             completions of more steps
     """
+    from r1.fetched_run import local_runs
     from r1.files import atomic_file
     from r1.report.page import report_page
+    from r1.storage import is_url
 
     started_s = time.perf_counter()
-    path = output or (runs[0] / "report.html" if len(runs) == 1 else Path("report.html"))
+    folders = local_runs(runs)
+    path = output or (folders[0] / "report.html" if len(runs) == 1 and not is_url(runs[0]) else Path("report.html"))
     if path.is_dir():
         raise UserError(f"option '--output': {str(path)!r} is a folder; give the name of a file in it")
-    page = report_page(runs, samples).encode()
+    page = report_page(folders, samples).encode()
     try:
         with atomic_file(path) as temporary:
             temporary.write_bytes(page)
@@ -73,10 +76,12 @@ def serve(
       r1 serve RUN
       r1 serve RUN RUN2 --port 9000
     """
+    from r1.fetched_run import follow, local_runs
     from r1.report.live import LiveReport
     from r1.report.server import is_loopback, open_server
 
-    server = open_server(LiveReport(runs, samples), host, port)
+    server = open_server(LiveReport(local_runs(runs), samples), host, port)
+    follow(runs)
     if not is_loopback(host):
         print(f"warning: --host {host}: anybody who reaches port {server.server_port} can read the run, samples and options")
     print(f"{server.url}  (Ctrl-C ends it)", flush=True)

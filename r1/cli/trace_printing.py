@@ -21,7 +21,20 @@ if TYPE_CHECKING:
     from r1.trace_schema import TraceRow
     from tasks.base import Split
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that the run writes to.", show_default=False)]
+def fetched(run: str) -> Path:
+    """Where the run can be read: of a URL, a folder that is brought up to date."""
+    from r1.fetched_run import local_run
+
+    return local_run(run)
+
+
+# A Path would lose the second slash of a URL; and a parser's errors typer says in words of its own, a callback's it leaves.
+RunFolder = Annotated[
+    Path,
+    typer.Argument(
+        metavar="RUN", help="The folder, or URL, that the run writes to.", show_default=False, parser=str, callback=fetched
+    ),
+]
 StepOption = Annotated[int | None, typer.Option("--step", help="The step; without it, the last one that is stored.")]
 HeldoutOption = Annotated[bool, typer.Option("--heldout", help="Held-out evaluations instead of training steps.")]
 

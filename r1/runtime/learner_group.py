@@ -21,16 +21,18 @@ from r1.metrics import heldout_accuracy
 from r1.protocols import PolicyLearner
 from r1.runtime.calls import Background, Worker, call
 from r1.runtime.cluster import Resources, kill
+from r1.runtime.learner_nodes import HasScratch, LearnerNodes
 from r1.runtime.learner_weights import SendsWeights
 from r1.runtime.places import wait_for_places
 from r1.runtime.whereabouts import Whereabouts, whereabouts
+from r1.storage import Storage, StorageError
 from r1.types import Progress, TokenValues, WeightManifest
 
 MAX_RESTARTS = 10
 """Of the learner, in a run."""
 
 
-class LearnerWorker(SendsWeights):
+class LearnerWorker(SendsWeights, HasScratch):
     """One learner rank in a process of its own. A plain class; `ray.remote` wraps it where it is spawned."""
 
     def start(
@@ -54,13 +56,13 @@ class LearnerWorker(SendsWeights):
         torch.cuda.empty_cache()
 
     def start_save(self, folder: Path) -> None:
-        self._learner.start_save(folder)
+        self._learner.start_save(self.scratch.begin(folder) if self.scratch else folder)
 
     def finish_save(self, wait: bool) -> bool:
         return self._learner.finish_save(wait=wait)
 
     def load(self, folder: Path) -> None:
-        self._learner.load(folder)
+        self._learner.load(self.scratch.folder / folder if self.scratch else folder)
 
 
 class LearnerGroup(PolicyLearner):
@@ -74,14 +76,16 @@ class LearnerGroup(PolicyLearner):
         publish_path: str,
         faults: FaultLog,
         beside: Background | None = None,
+        storage: Storage | None = None,
     ) -> None:
-        """beside: what goes on while the ranks update, e.g. sampling."""
+        """beside: what goes on while the ranks update, e.g. sampling. storage: of a run at a URL, whose scratch run_dir is."""
         self._beside = beside
         self._faults = faults
         self._resources = resources
         self._actor = ray.remote(LearnerWorker)
         self._config = config
-        self._run_dir = run_dir
+        self._run_dir, self._storage = run_dir, storage
+        self._nodes: LearnerNodes | None = None
         self._publish_path = Path(publish_path)
         self._policy_version = 0
         self._is_busy = False
@@ -108,11 +112,17 @@ class LearnerGroup(PolicyLearner):
         ]
         places = call(self.workers, "start", each=arguments, phase="start", deadline_s=self._config.deadline_s)
         self.workers = [replace(worker, at=at) for worker, at in zip(self.workers, places, strict=True)]
+        if self._storage is not None:
+            self._nodes = LearnerNodes(self.workers, self._storage, self._run_dir, self._config.deadline_s)
 
     def restore(self, checkpoint: Path, progress: Progress) -> None:
         """Go on from a checkpoint."""
         self._policy_version = progress.policy_version
-        self._call("load", checkpoint, phase="restore")
+        if self._nodes is not None:
+            self._nodes.fetch(checkpoint)
+        self._call("load", self._named(checkpoint), phase="restore")
+        if self._nodes is not None:
+            self._nodes.drop(checkpoint)
 
     def recover(self, lost: WorkerLost) -> Progress:
         """Start all ranks anew from the last checkpoint, or from the beginning where there is none."""
@@ -168,28 +178,43 @@ class LearnerGroup(PolicyLearner):
 
     def save(self, progress: Progress) -> None:
         """Have the ranks copy their state and begin to write it; the next steps need not wait for the disk."""
-        self.finish_save()
+        problem = self._finish_save(wait=True)
+        if problem is not None and self._saving is not None:
+            given_up = self._saving[1].step
+            self._faults.add("storage", f"the checkpoint of step {given_up} is given up: {problem}; the run goes on to the next")
         with _disk_errors():
             partial = begin_checkpoint(self._run_dir, progress.step)
         self._saving = (partial, progress)
-        self._call("start_save", partial, phase="checkpoint", about=f"step {progress.step}")
+        self._call("start_save", self._named(partial), phase="checkpoint", about=f"step {progress.step}")
 
     def finish_save(self, limit_s: float = math.inf) -> None:
         """Wait until the checkpoint that is being written, if any, is complete; at most `limit_s`."""
-        self._finish_save(wait=True, limit_s=limit_s)
+        problem = self._finish_save(wait=True, limit_s=limit_s)
+        if problem is not None and self._saving is not None:
+            raise StorageError(f"the checkpoint of step {self._saving[1].step} is not complete: {problem}")
 
-    def _finish_save(self, *, wait: bool, limit_s: float = math.inf) -> None:
+    def _finish_save(self, *, wait: bool, limit_s: float = math.inf) -> str | None:
+        """Make a checkpoint of what the ranks have written; returns what keeps other nodes' files from the storage."""
         if self._saving is None:
-            return
+            return None
         partial, progress = self._saving
         about = f"writing the checkpoint of step {progress.step}"
         deadline_s = min(self._config.deadline_s, limit_s)
         if not all(call(self.workers, "finish_save", wait, phase="checkpoint", deadline_s=deadline_s, about=about)):
-            return
+            return None
+        if self._nodes is not None:
+            problem = self._nodes.problem_of_sending(partial, deadline_s if wait else 0.0)
+            if problem is not None:
+                return problem
         self._saving = None
         with _disk_errors():
             finish_checkpoint(partial, progress, self._config)
             remove_old_checkpoints(self._run_dir, heldout_accuracy(self._run_dir))
+        return None
+
+    def _named(self, folder: Path) -> Path:
+        """As the ranks are told of it: by its place in the run where each node has a folder of its own."""
+        return folder.relative_to(self._run_dir) if self._nodes is not None else folder
 
     def close(self) -> None:
         """Remove the shared file; by its path, since the learner that made it may have been killed."""

@@ -2,8 +2,6 @@
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -12,29 +10,27 @@ from r1.config import RunConfig
 from r1.console import RunConsole
 from r1.curves import draw_curves
 from r1.errors import UserError
-from r1.evaluate import evaluate, sample_statistics
-from r1.faults import FaultLog
 from r1.files import atomic_file
-from r1.loop import Observer, Trainer, train
+from r1.loop import Trainer, train
 from r1.metrics import MetricsLogger, read_metrics
 from r1.preflight import Prepared, prepare
-from r1.run_folder import changed_options, evaluated_steps, find_checkpoint, make_run_folder, removed_unless_begun
+from r1.run_folder import changed_options, evaluated_steps, find_checkpoint, removed_unless_begun
 from r1.run_lock import locked
+from r1.run_mirror import RunMirror
 from r1.run_output import RunOutput
+from r1.run_place import RunPlace, new_place, resumed_place, storage_of
 from r1.runtime.cluster import Resources, connected
 from r1.runtime.learner_group import LearnerGroup
 from r1.runtime.placement import placed
 from r1.runtime.reward_pool import RayScorer
 from r1.runtime.rollout_pool import RolloutPool
+from r1.runtime.run_record import RunRecord
 from r1.runtime.weight_sync import WeightSync
 from r1.runtime.whereabouts import Roster
 from r1.shm_weights import new_buffer_path
 from r1.stopping import Stop, Stopped, stopped_by_signals
-from r1.summary import before_after_table, build_summary, write_summary
-from r1.trace_choice import TraceChoice
-from r1.traces import remove_traces_after, write_traces
-from r1.types import Progress, ScoredGroup, StepReport
-from tasks.base import Split
+from r1.summary import before_after_table
+from r1.types import Progress
 
 MAX_BAD_ROWS_SHOWN = 5
 
@@ -44,29 +40,33 @@ def run(
 ) -> Path:
     """Train as configured and return the run folder.
 
-    resume: a run folder to go on in, from its last checkpoint; `config.run_dir` is ignored then.
-    anew: of a folder that has none: from the beginning, in that folder.
+    resume: a run folder, or the URL of a run, to go on in from its last checkpoint; `config.run_dir` is ignored then.
+    anew: of a folder that has no checkpoint: from the beginning, in that folder.
+    A run at a URL works in a folder of this node, which is returned, and gone once all is sent.
     Raises `UserError` before anything is started or written when the configuration cannot work, `RunError` when the run
     cannot go on, and `Stopped` after Ctrl-C or SIGTERM, with a checkpoint of the last step. However it ends (a second Ctrl-C
     and SIGKILL included), no process that it started and no shared-memory file is left; after a SIGKILL two agents of Ray's
     stay for some two minutes.
     """
     output, started_s = RunOutput(console or Console()), time.time()
+    storage = storage_of(config, resume)
     if resume is None:
         prepared = prepare(config)
-        run_dir = make_run_folder(config)
-        with locked(run_dir, output.say):
-            _run_in(run_dir, None, None, config, prepared, output, started_s)
-        return run_dir
-    run_dir = Path(resume).absolute()
-    with locked(run_dir, output.say):
-        checkpoint = None if anew else find_checkpoint(run_dir, config)
-        _run_in(run_dir, checkpoint, checkpoint[1] if checkpoint else Progress(), config, prepare(config), output, started_s)
-    return run_dir
+        place = new_place(config, storage)
+        with locked(place.folder, output.say):
+            _run_in(place, None, None, config, prepared, output, started_s)
+    else:
+        place = resumed_place(resume, storage)
+        with locked(place.folder, output.say):
+            checkpoint = None if anew else find_checkpoint(place.folder, config)
+            resumed_from = checkpoint[1] if checkpoint else Progress()
+            _run_in(place, checkpoint, resumed_from, config, prepare(config), output, started_s)
+    place.remove_scratch()
+    return place.folder
 
 
 def _run_in(
-    run_dir: Path,
+    place: RunPlace,
     checkpoint: tuple[Path, Progress] | None,
     resumed_from: Progress | None,
     config: RunConfig,
@@ -74,7 +74,7 @@ def _run_in(
     output: RunOutput,
     started_s: float,
 ) -> None:
-    faults, stop = output.faults, Stop()
+    faults, stop, run_dir = output.faults, Stop(), place.folder
     _say_problems(output, config, prepared)
     if checkpoint:
         for change in changed_options(checkpoint[0], config):
@@ -84,6 +84,8 @@ def _run_in(
     num_cpus = config.rollout.num_workers * config.rollout.tensor_parallel_size + config.learner.num_ranks
     with (
         removed_unless_begun(run_dir),
+        # Left when all others have ended, and their files are whole.
+        RunMirror(place, faults) as mirror,
         # Before the engines: a tracker that cannot start shall not cost the minutes of their start.
         MetricsLogger(run_dir, config, faults) as logger,
         contextlib.ExitStack() as cleanup,
@@ -99,7 +101,9 @@ def _run_in(
             say=output.say,
         )
         sampler = RolloutPool(config, placement.rollout, faults, weights)
-        learner = LearnerGroup(config, placement.learner, run_dir, new_buffer_path(), faults, beside=sampler)
+        learner = LearnerGroup(
+            config, placement.learner, run_dir, new_buffer_path(), faults, beside=sampler, storage=place.storage
+        )
         weights.learner = learner
         cleanup.callback(learner.close)
         # Its children do the work; asking for no CPU lets a two-core machine run everything.
@@ -131,34 +135,35 @@ def _run_in(
             learner=learner,
             stop=stop,
         )
-        _train_and_report(trainer, prepared, run_dir, resumed_from, started_s, output, weights, logger, roster)
+        record = RunRecord(
+            config=config,
+            heldout=prepared.problems.heldout,
+            place=place,
+            output=output,
+            started_s=started_s,
+            logger=logger,
+            mirror=mirror,
+            weights=weights,
+            roster=roster,
+        )
+        _train_and_report(trainer, record, resumed_from)
 
 
-def _train_and_report(
-    trainer: Trainer,
-    prepared: Prepared,
-    run_dir: Path,
-    resumed_from: Progress | None,
-    started_s: float,
-    output: RunOutput,
-    weights: WeightSync,
-    logger: MetricsLogger,
-    roster: Roster,
-) -> None:
-    config, faults = trainer.config, output.faults
+def _train_and_report(trainer: Trainer, record: RunRecord, resumed_from: Progress | None) -> None:
+    config, place, output = record.config, record.place, record.output
+    run_dir = place.folder
     with atomic_file(run_dir / "config.json") as temporary:
         temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     if resumed_from:
-        logger.rewind(resumed_from.step)
-        remove_traces_after(run_dir, resumed_from.step)
-        output.say(f"going on after step {resumed_from.step} of {run_dir}")
+        record.rewind(resumed_from.step)
+        output.say(f"going on after step {resumed_from.step} of {place.name}")
     ended, errors = "finished", list[str]()
     try:
         with RunConsole(config, output, read_metrics(run_dir)) as shown:
-            observer = _observer(trainer, prepared, run_dir, logger, shown, faults, weights, roster)
+            observer = record.observer(trainer, shown)
             train(trainer, observer, start=resumed_from or Progress(), evaluated=evaluated_steps(run_dir))
     except Stopped as stopped:
-        stopped.run_dir, ended = run_dir, str(stopped)
+        stopped.run, ended = place.name, str(stopped)
         raise
     except BaseException as error:  # a second Ctrl-C as well: the summary of an unfinished run says how it ended
         ended = f"{type(error).__name__}: {error}"
@@ -166,8 +171,7 @@ def _train_and_report(
         raise
     finally:
         try:
-            said = [*(fault.text for fault in faults.faults), *errors]
-            summary = _summarize(config, run_dir, said, started_s, ended, roster)
+            summary = record.summarize(ended, errors)
         except UserError as error:  # a damaged record must not hide how the run ended
             if ended == "finished":
                 raise
@@ -175,70 +179,9 @@ def _train_and_report(
     output.print(before_after_table(summary))
     draw_curves(run_dir)
     output.say(
-        f"summary, curves and traces are in {run_dir}; "
-        f"look at the samples with: r1 traces show {run_dir} --step {config.num_steps}"
+        f"summary, curves and traces are in {place.name}; "
+        f"look at the samples with: r1 traces show {place.name} --step {config.num_steps}"
     )
-
-
-def _observer(
-    trainer: Trainer,
-    prepared: Prepared,
-    run_dir: Path,
-    logger: MetricsLogger,
-    shown: RunConsole,
-    faults: FaultLog,
-    weights: WeightSync,
-    roster: Roster,
-) -> Observer:
-    config, heldout = trainer.config, prepared.problems.heldout
-    choice = TraceChoice.parse(config.logging.traces)
-
-    def keep_traces(step: int, groups: Sequence[ScoredGroup], split: Split = "train") -> None:
-        write_traces(run_dir, step, groups, template=config.task.template, split=split, choice=choice, seed=config.seed)
-
-    def on_groups(step: int, groups: Sequence[ScoredGroup]) -> None:
-        keep_traces(step, groups)
-        shown.show_groups(step, groups)
-
-    def evaluate_heldout(step: int, policy_version: int) -> None:
-        if heldout is None:
-            return
-        shown.begin("held-out evaluation")
-        batches = heldout.batches(step, policy_version)
-        metrics, groups = evaluate(batches, trainer.sampler, trainer.scorer, trainer.correctness)
-        keep_traces(step, groups, "heldout")
-        statistics = sample_statistics(groups, trainer.correctness, config.scoring.deadline_s)
-        shown.show(logger.log_heldout(step, {**metrics, **statistics}, policy_version))
-
-    def log_step(report: StepReport) -> None:
-        event = logger.log_step(replace(report, metrics={**report.metrics, **weights.metrics, **faults.counts()}))
-        shown.show(event)
-        roster.look()
-
-    def rewind(progress: Progress) -> None:
-        logger.rewind(progress.step)
-        shown.rewind(progress.step)
-        remove_traces_after(run_dir, progress.step)
-
-    return Observer(on_groups=on_groups, on_step=log_step, on_rewind=rewind, evaluate=evaluate_heldout)
-
-
-def _summarize(
-    config: RunConfig, run_dir: Path, faults: Sequence[str], started_s: float, ended: str, roster: Roster
-) -> dict[str, object]:
-    """Write summary.json from metrics.jsonl, so that it covers the steps before a resume as well."""
-    events = read_metrics(run_dir)
-    reports = [
-        StepReport(step=e["step"], policy_version=e["policy_version"], metrics=e["metrics"], timings_s=e["timings_s"])
-        for e in events
-        if e["kind"] == "step"
-    ]
-    heldout: Mapping[int, Mapping[str, float]] = {e["step"]: e["metrics"] for e in events if e["kind"] == "heldout"}
-    after = heldout.get(max(heldout)) if heldout and max(heldout) > 0 else None
-    summary = build_summary(config, heldout.get(0), after, reports, faults, started_s, ended=ended)
-    summary["workers"] = roster.record()
-    write_summary(run_dir, summary)
-    return summary
 
 
 def _say_problems(output: RunOutput, config: RunConfig, prepared: Prepared) -> None:

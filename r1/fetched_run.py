@@ -1,0 +1,105 @@
+"""Commands that read a run, given its URL: what they need is fetched into a folder of this node, and read there as any run is.
+
+A second call fetches what is new: SCRATCH/.fetched.json says which version of each file is here.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from r1.errors import UserError
+from r1.evaluation.model import find_model
+from r1.files import atomic_file
+from r1.run_place import users_to_mend
+from r1.storage import Storage, StorageError, is_url, make_scratch, open_storage, scratch_folder
+
+FOLLOW_EVERY_S = 10.0
+_STATE = ".fetched.json"
+_RECORD = ("config.json", "metrics.jsonl", "summary.json")
+
+
+def local_run(run: str | Path) -> Path:
+    """The folder of a run as it is now; of a URL, with the record and all traces. Raises `UserError` when it cannot be read."""
+    return _fetch(str(run), is_read) if is_url(run) else Path(run)
+
+
+def local_runs(runs: Sequence[str | Path]) -> list[Path]:
+    return [local_run(run) for run in runs]
+
+
+def follow(runs: Sequence[str | Path]) -> None:
+    """Keep what was fetched up to date, in a thread, as long as the process lives."""
+    urls = [str(run) for run in runs if is_url(run)]
+    if urls:
+        threading.Thread(target=_follow, args=(urls,), name="r1-follow", daemon=True).start()
+
+
+def _follow(urls: Sequence[str]) -> None:
+    pause = threading.Event()
+    while not pause.wait(FOLLOW_EVERY_S):
+        for url in urls:
+            with suppress(UserError):  # storage that cannot be reached now may be in a moment: the page shows how old it is
+                local_run(url)
+
+
+def local_model(model: str, checkpoint: str | None = None) -> tuple[str, Any]:
+    """As `find_model`; of a run at a URL, the chosen checkpoint's weights are fetched, and no others."""
+    if not is_url(model):
+        return find_model(model, checkpoint)
+    # What shows which checkpoints are complete, and which is the best. The record without traces: those may be large.
+    folder = _fetch(model, lambda name: name in _RECORD or name.endswith(("/progress.json", "/learner/.metadata")))
+    path, config = find_model(str(folder), checkpoint)
+    weights = Path(path).relative_to(folder).as_posix()
+    _fetch(model, lambda name: name.startswith(f"{weights}/"))
+    return path, config
+
+
+def is_read(name: str) -> bool:
+    """Whether a command may look at the file: not checkpoints, and not what belongs to trackers."""
+    return name in _RECORD or name.startswith("traces/")
+
+
+def local_config(run: str) -> Path:
+    """The folder of a run, for who reads its configuration alone."""
+    return _fetch(run, lambda name: name == "config.json")
+
+
+def _fetch(url: str, is_wanted: Callable[[str], bool]) -> Path:
+    storage = open_storage(url, "RUN")
+    folder = scratch_folder(storage.url, "read")
+    with users_to_mend("RUN"):
+        _update(storage, folder, is_wanted)
+    return folder
+
+
+def _update(storage: Storage, folder: Path, is_wanted: Callable[[str], bool]) -> None:
+    there = storage.files()
+    if "config.json" not in there:
+        raise UserError(f"option 'RUN': {storage.url!r} is not a run, it has no config.json; give a URL that a run writes to")
+    make_scratch(folder)
+    state = _state(folder)
+    for name in [name for name in state if is_wanted(name) and name not in there]:  # a run that went back has removed it
+        (folder / name).unlink(missing_ok=True)
+        del state[name]
+    # metrics.jsonl last: it tells of the steps whose traces are there.
+    for name in sorted(filter(is_wanted, there), key=lambda name: name == "metrics.jsonl"):
+        stored = there[name]
+        if state.get(name) != [stored.size, stored.version] or not (folder / name).is_file():
+            try:
+                storage.download(name, folder / name, stored.size)
+            except StorageError:
+                if name in storage.files(name.rpartition("/")[0]):
+                    raise
+                continue  # removed since it was listed
+            state[name] = [stored.size, stored.version]
+    with atomic_file(folder / _STATE) as temporary:
+        temporary.write_text(json.dumps(state), encoding="utf-8")
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    path = folder / _STATE
+    state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return state

@@ -1,0 +1,94 @@
+"""Commands given a URL: what is fetched, and that a second call fetches what is new."""
+
+import json
+
+import pytest
+from stored_runs import ToldStorage, begin, config_at, write_checkpoint, write_step
+
+from r1 import fetched_run, storage
+from r1.cli.main import main
+from r1.config_text import read_config
+from r1.errors import UserError
+from r1.fetched_run import local_model, local_run
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """(what lies at the URL, a storage that notes what is fetched)."""
+    monkeypatch.setattr(storage.tempfile, "tempdir", str(tmp_path / "node"))
+    (tmp_path / "node").mkdir()
+    there = tmp_path / "bucket/run"
+    there.mkdir(parents=True)
+    begin(there, config_at("s3://somewhere/else"))
+    for step, accuracy in ((1, 0.9), (2, 0.1)):
+        write_step(there, step, accuracy=accuracy)
+        write_checkpoint(there, step)
+    write_checkpoint(there, 3, is_finished=False)
+    told = ToldStorage(f"file://{there}")
+    monkeypatch.setattr(fetched_run, "open_storage", lambda url, option: told)
+    return there, told
+
+
+def fetched(told):
+    names = [event.removeprefix("fetched ") for event in told.events]
+    told.events.clear()
+    return names
+
+
+def test_a_second_call_fetches_what_is_new(run):
+    there, told = run
+    folder = local_run(told.url)
+    assert folder.name == "run"
+    assert fetched(told) == ["config.json", "traces/step-000001.parquet", "traces/step-000002.parquet", "metrics.jsonl"]
+    local_run(told.url)
+    assert fetched(told) == []
+    write_step(there, 3)
+    (there / "traces/step-000002.parquet").write_text("trace of 2, anew")
+    (there / "traces/step-000001.parquet").unlink()
+    assert local_run(told.url) == folder
+    assert fetched(told) == ["traces/step-000002.parquet", "traces/step-000003.parquet", "metrics.jsonl"]
+    assert sorted(path.name for path in (folder / "traces").iterdir()) == ["step-000002.parquet", "step-000003.parquet"]
+
+
+def test_of_a_model_the_chosen_weights_come(run):
+    _, told = run
+    folder = storage.scratch_folder(told.url, "read")
+    path, config = local_model(told.url, "best")
+    assert path == str(folder / "checkpoints/step-000001/hf")
+    assert config.name == "quickstart"
+    assert [name for name in fetched(told) if name.endswith("safetensors")] == ["checkpoints/step-000001/hf/model.safetensors"]
+    assert local_model(told.url)[0] == str(folder / "checkpoints/step-000002/hf")
+    assert fetched(told) == ["checkpoints/step-000002/hf/model.safetensors"]
+    with pytest.raises(UserError, match="no 'step-000003' in"):  # not finished
+        local_model(told.url, "step-000003")
+
+
+def test_commands_take_a_url(run, capsys):
+    _, told = run
+    assert read_config(told.url).name == "quickstart"
+    with pytest.raises(SystemExit) as ended:
+        main(["traces", "ls", told.url])
+    assert ended.value.code == 2
+    assert "step-000001.parquet' is damaged" in capsys.readouterr().err  # found, and no Parquet file
+    with pytest.raises(SystemExit) as ended:
+        main(["report", f"{told.url}", "--samples", "0", "-o", str(storage.scratch_folder(told.url) / "r.html")])
+    assert not ended.value.code
+
+
+def test_urls_without_a_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(storage.tempfile, "tempdir", str(tmp_path))
+    for command in (["traces", "ls"], ["report"], ["config", "show"]):
+        with pytest.raises(SystemExit) as ended:
+            main([*command, f"file://{tmp_path}/nothing"])
+        assert ended.value.code == 2
+        assert f"error: option 'RUN': 'file://{tmp_path}/nothing' is not a run, it has no config.json" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_list_is_made_anew(run):
+    _, told = run
+    folder = local_run(told.url)
+    (folder / ".fetched.json").write_text(json.dumps({}))
+    fetched(told)
+    local_run(told.url)
+    assert "metrics.jsonl" in fetched(told)
