@@ -126,9 +126,9 @@ def _submit(client: Any, **job: Any) -> str:
                 raise
             if time.monotonic() - start > STARTING_S:
                 raise UserError(
-                    f"{ADDRESS}={os.environ[ADDRESS]!r}: the job server has nobody to run jobs: the head's dashboard agent is not "
-                    "up, for whose port (52365) there may be another cluster on that machine; see ray start "
-                    "--dashboard-agent-listen-port, and dashboard_agent.log there"
+                    f"{ADDRESS}={os.environ[ADDRESS]!r}: the job server has nobody to run jobs: the head node's dashboard agent "
+                    "is not up; if another cluster on that machine has its port (52365), give it one of its own: ray start "
+                    "--dashboard-agent-listen-port=PORT"
                 ) from error
         time.sleep(RETRY_S)
 
