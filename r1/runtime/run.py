@@ -13,6 +13,7 @@ from rich.console import Console
 from r1.config import RunConfig
 from r1.console import RunConsole
 from r1.curves import draw_curves
+from r1.disk_estimate import check_disk
 from r1.errors import UserError
 from r1.evaluate import evaluate, sample_statistics
 from r1.faults import FaultLog
@@ -20,10 +21,11 @@ from r1.files import atomic_file
 from r1.loop import Observer, Trainer, train
 from r1.metrics import MetricsLogger, read_metrics
 from r1.preflight import Prepared, prepare
-from r1.run_folder import changed_options, evaluated_steps, find_checkpoint, make_run_folder, removed_unless_begun
+from r1.run_folder import changed_options, evaluated_steps, find_checkpoint, make_run_folder, new_run_folder, removed_unless_begun
 from r1.run_output import RunOutput
 from r1.runtime.cluster import Resources, connected
 from r1.runtime.learner_group import LearnerGroup
+from r1.runtime.node_checks import check_nodes
 from r1.runtime.placement import placed
 from r1.runtime.reward_pool import RayScorer
 from r1.runtime.rollout_pool import RolloutPool
@@ -51,6 +53,7 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
     started_s = time.time()
     checkpoint = find_checkpoint(Path(resume), config) if resume else None
     prepared = prepare(config)
+    check_disk(config, Path(resume).absolute() if resume else new_run_folder(config))
     run_dir = Path(resume).absolute() if resume else make_run_folder(config)
     _say_problems(output, config, prepared)
     if checkpoint:
@@ -69,6 +72,7 @@ def run(config: RunConfig, *, resume: str | Path | None = None, console: Console
         placed(config, output.say) as placement,
     ):
         start = time.perf_counter()
+        check_nodes(config, run_dir)
         weights = WeightSync(
             verify=config.sync.verify == "on",
             deadline_s=config.deadline_s,
