@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from r1.checkpoint import KEEP_LAST, complete_checkpoints
+from r1.checkpoint import FOLDER, KEEP_LAST, complete_checkpoints
 from r1.config import RunConfig
 from r1.errors import UserError
 from r1.memory_estimate import BYTES, FLOAT32, ModelShape, model_shape
@@ -29,12 +29,13 @@ def check_disk(config: RunConfig, run_dir: Path) -> None:
     if "://" in str(run_dir):  # a storage by URL has no end that could be asked for
         return
     above = next(folder for folder in (run_dir, *run_dir.parents) if folder.exists())
-    free = shutil.disk_usage(above).free
+    # What a run left half-written when its disk was full is removed by the next save.
+    partial = [file.stat().st_size for file in (run_dir / FOLDER).glob(".partial-*/**/*") if file.is_file()]
+    free = shutil.disk_usage(above).free + sum(partial)
     each, count = checkpoint_bytes(config, model_shape(config.model.path, config.learner.lora_rank)), checkpoints_at_once(config)
     wanted = each * max(1, count - len(complete_checkpoints(run_dir)))
     if wanted > free:
         raise UserError(
             f"option 'run_dir': {str(above)!r} has {size(free)} free, this run wants about {size(wanted)} for its checkpoints "
-            f"({count} at a time, {size(each)} each): make room, choose another folder, or save less often (checkpoint.every=0: one, "
-            "at the end)"
+            f"({count} at a time, {size(each)} each): make room, choose another folder, or raise checkpoint.every (0: only one)"
         )

@@ -30,8 +30,8 @@ def check_origins(facts: Facts, needs: Needs | None) -> Result:
     if missing:
         return red(
             "code",
-            f"{', '.join(missing)} cannot be imported here: on a cluster start with launch/submit.sh, which uploads the checkout, "
-            "else from the checkout",
+            f"{', '.join(missing)} cannot be imported here: on a cluster start with launch/submit.sh, which uploads the "
+            "checkout, else from the checkout",
         )
     first = {name: folders[0] for name, folders in origins.items()}
     if len(set(first.values())) > 1:
@@ -98,12 +98,8 @@ def check_disk(facts: Facts, needs: Needs | None) -> Result:
     if needs and needs.disk > disk["free"]:
         return red("disk", f"{found}, the run's checkpoints want {size(needs.disk)}: make room, or raise checkpoint.every")
     if ray["free"] < (1 - RAY_DISK_SHARE) * ray["total"]:
-        used = 1 - ray["free"] / ray["total"]
-        return warning(
-            "disk",
-            f"the disk with Ray's folder is {used:.0%} full, above {RAY_DISK_SHARE:.0%} Ray stores nothing there: make room, or set "
-            "RAY_TMPDIR",
-        )
+        full = f"{1 - ray['free'] / ray['total']:.0%} full, above {RAY_DISK_SHARE:.0%} Ray stores nothing there"
+        return warning("disk", f"the disk with Ray's folder is {full}: make room, or set RAY_TMPDIR")
     if needs is None:
         return warning("disk", f"{found}: make room") if disk["free"] < LITTLE_DISK else ok("disk", found)
     return _room("disk", found, disk["free"], needs.disk, "make room, or raise checkpoint.every")

@@ -88,7 +88,7 @@ def check_data(driver: Mapping[str, Any], nodes: Nodes) -> Result | None:
     for node, facts in nodes.items():
         missing = [path for path, can_read in facts["files"].items() if not can_read]
         if missing:
-            return warning("data", f"{missing[0]} cannot be read on {node}: the driver alone needs it, which must not start there")
+            return warning("data", f"{missing[0]} cannot be read on {node}: the driver needs it, and must not start there")
     return ok("data", f"{len(driver['files'])} file(s) can be read{' on all nodes' if nodes else ''}")
 
 
@@ -100,8 +100,8 @@ def check_clocks(skews: Mapping[str, tuple[float, float]]) -> Result:
     if abs(ahead_s) - doubt_s > MAX_SKEW_S:
         return red(
             "clocks",
-            f"{found}, at most {MAX_SKEW_S:g} s: certificates and storages refuse what comes from another time, and logs of several "
-            "nodes cannot be put in order; switch on NTP (chrony, systemd-timesyncd)",
+            f"{found}, at most {MAX_SKEW_S:g} s: certificates and storages refuse what comes from another time, and nobody can "
+            "put the nodes' logs in order; switch on NTP (chrony, systemd-timesyncd)",
         )
     return ok("clocks", found)
 

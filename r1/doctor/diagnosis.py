@@ -32,7 +32,7 @@ class Diagnosis:
 def diagnose(config: RunConfig | None, address: str | None) -> Diagnosis:
     """Check this machine, and with an address every node of that cluster; with a configuration also what its run needs."""
     found = Diagnosis()
-    needs = _needs(config, found)
+    needs, problem = _needs(config)
     here = gather(request_for(config))
     found.facts["here"] = here
     nodes: Mapping[str, Mapping[str, Any]] = {}
@@ -42,20 +42,20 @@ def diagnose(config: RunConfig | None, address: str | None) -> Diagnosis:
         found.results.append(ok("Ray", "no address given: a run starts Ray on this machine, with what it needs, on loopback"))
         found.results += _of_machine(here, needs)
     if config is not None:
+        if problem and not any(result.check == "model" and result.verdict == "red" for result in found.results):
+            found.results.append(red("model", problem))
         data = check_data(here, nodes)
         found.results += [data] if data else []
         found.results += _run_dir(config)
     return found
 
 
-def _needs(config: RunConfig | None, found: Diagnosis) -> Needs | None:
-    if config is None:
-        return None
+def _needs(config: RunConfig | None) -> tuple[Needs | None, str | None]:
+    """What the run needs, or why that cannot be told."""
     try:
-        return needs_of(config)
+        return needs_of(config) if config else None, None
     except UserError as error:
-        found.results.append(red("model", str(error)))
-        return None
+        return None, str(error)
 
 
 def _of_machine(facts: Mapping[str, Any], needs: Needs | None) -> Iterator[Result]:

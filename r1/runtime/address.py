@@ -5,13 +5,16 @@ import logging
 import grpc
 import ray
 from ray._private.grpc_utils import init_grpc_channel  # knows Ray's settings for TLS; nothing public does
+from ray.core.generated.gcs_service_pb2 import GetClusterIdRequest
+from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 from ray.exceptions import AuthenticationError
 
 from r1.errors import UserError
 from tasks.hub import why_silent
 
 TIME_LIMIT_S = 5.0
-"""For the connection, and for the first word of whoever took it."""
+"""For the connection, and for the first answer of whoever took it."""
+TOKEN = "in RAY_AUTH_TOKEN or ~/.ray/auth_token"
 
 
 def join(address: str) -> None:
@@ -38,12 +41,17 @@ def why_unanswered(address: str) -> str | None:
     silent = why_silent(host.strip("[]"), int(port), TIME_LIMIT_S)
     if silent:
         return f"{address} {silent}; is it running, and is this its address? ray start prints it"
-    channel = init_grpc_channel(address)
     try:
-        # Somebody took the connection. What is no cluster (a dashboard, a firewall) never says the words that gRPC begins with.
-        grpc.channel_ready_future(channel).result(timeout=TIME_LIMIT_S)
-    except grpc.FutureTimeoutError:
-        return f"{address} takes connections and does not speak Ray's language; the dashboard's port is not the cluster's"
-    finally:
-        channel.close()
+        channel = init_grpc_channel(address)
+        try:
+            # Somebody took the connection: the question that ray.init begins with, asked once where it tries for 20 s or more.
+            NodeInfoGcsServiceStub(channel).GetClusterId(GetClusterIdRequest(), timeout=TIME_LIMIT_S)
+        finally:
+            channel.close()
+    except AuthenticationError as error:  # RAY_AUTH_MODE=token, and no token to be found
+        return " ".join(str(error).split())
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+            return f"it asks for a token, and has none or a wrong one from here; set RAY_AUTH_MODE=token and its token, {TOKEN}"
+        return f"{address} takes connections and is no Ray cluster ({error.code().name}); is that the dashboard's port?"
     return None

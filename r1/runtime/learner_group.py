@@ -3,8 +3,7 @@
 import math
 import os
 import socket
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from r1.config import RunConfig
 from r1.device_weights import device_ids
 from r1.errors import RunError, WorkerLost
 from r1.faults import FaultLog
+from r1.files import written
 from r1.learner import Learner
 from r1.metrics import heldout_accuracy
 from r1.protocols import PolicyLearner
@@ -171,7 +171,7 @@ class LearnerGroup(PolicyLearner):
     def save(self, progress: Progress) -> None:
         """Have the ranks copy their state and begin to write it; the next steps need not wait for the disk."""
         self.finish_save()
-        with _disk_errors():
+        with written("the checkpoint"):
             partial = begin_checkpoint(self._run_dir, progress.step)
         self._saving = (partial, progress)
         self._call("start_save", partial, phase="checkpoint", about=f"step {progress.step}")
@@ -189,7 +189,7 @@ class LearnerGroup(PolicyLearner):
         if not all(call(self.workers, "finish_save", wait, phase="checkpoint", deadline_s=deadline_s, about=about)):
             return
         self._saving = None
-        with _disk_errors():
+        with written("the checkpoint"):
             finish_checkpoint(partial, progress, self._config)
             remove_old_checkpoints(self._run_dir, heldout_accuracy(self._run_dir))
 
@@ -201,11 +201,3 @@ class LearnerGroup(PolicyLearner):
         # All ranks take part; the first one's answer stands for all.
         deadline_s = self._config.deadline_s
         return call(self.workers, method, *args, phase=phase, deadline_s=deadline_s, about=about, beside=beside)[0]
-
-
-@contextmanager
-def _disk_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunError(f"cannot write the checkpoint: {error}; is the disk full?") from error

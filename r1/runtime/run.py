@@ -14,10 +14,10 @@ from r1.config import RunConfig
 from r1.console import RunConsole
 from r1.curves import draw_curves
 from r1.disk_estimate import check_disk
-from r1.errors import UserError
+from r1.errors import RunError, UserError
 from r1.evaluate import evaluate, sample_statistics
 from r1.faults import FaultLog
-from r1.files import atomic_file
+from r1.files import atomic_file, written
 from r1.loop import Observer, Trainer, train
 from r1.metrics import MetricsLogger, read_metrics
 from r1.preflight import Prepared, prepare
@@ -121,7 +121,7 @@ def _train_and_report(
     logger: MetricsLogger,
 ) -> None:
     config, faults = trainer.config, output.faults
-    with atomic_file(run_dir / "config.json") as temporary:
+    with written("config.json"), atomic_file(run_dir / "config.json") as temporary:
         temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     if resumed_from:
         logger.rewind(resumed_from.step)
@@ -138,12 +138,13 @@ def _train_and_report(
     finally:
         try:
             summary = _summarize(config, run_dir, [*(fault.text for fault in faults.faults), *ended_with], started_s)
-        except UserError as error:  # a damaged record must not hide how the run ended
+        except (UserError, RunError) as error:  # a damaged record, or a full disk, must not hide how the run ended
             if not ended_with:
                 raise
             output.say(f"no summary.json: {error}", style="yellow")
     output.print(before_after_table(summary))
-    draw_curves(run_dir)
+    with written("curves.png"):
+        draw_curves(run_dir)
     output.say(
         f"summary, curves and traces are in {run_dir}; "
         f"look at the samples with: r1 traces show {run_dir} --step {config.num_steps}"
@@ -163,7 +164,8 @@ def _observer(
     choice = TraceChoice.parse(config.logging.traces)
 
     def keep_traces(step: int, groups: Sequence[ScoredGroup], split: Split = "train") -> None:
-        write_traces(run_dir, step, groups, template=config.task.template, split=split, choice=choice, seed=config.seed)
+        with written(f"the traces of step {step}"):
+            write_traces(run_dir, step, groups, template=config.task.template, split=split, choice=choice, seed=config.seed)
 
     def on_groups(step: int, groups: Sequence[ScoredGroup]) -> None:
         keep_traces(step, groups)
@@ -202,7 +204,8 @@ def _summarize(config: RunConfig, run_dir: Path, faults: Sequence[str], started_
     heldout: Mapping[int, Mapping[str, float]] = {e["step"]: e["metrics"] for e in events if e["kind"] == "heldout"}
     after = heldout.get(max(heldout)) if heldout and max(heldout) > 0 else None
     summary = build_summary(config, heldout.get(0), after, reports, faults, started_s)
-    write_summary(run_dir, summary)
+    with written("summary.json"):
+        write_summary(run_dir, summary)
     return summary
 
 
