@@ -75,7 +75,7 @@ def check_run_dir(nodes: Nodes, token: str, writer: str) -> Result:
     locked = [node for node, facts in nodes.items() if not facts["disk"]["writable"]]
     if locked:
         return red("run_dir", f"{locked[0]} may not write into run_dir: change its rights, or choose another folder")
-    return ok("run_dir", f"shared by all {len(nodes)} nodes")
+    return ok("run_dir", "every node sees what is written there")
 
 
 def check_data(driver: Mapping[str, Any], nodes: Nodes) -> Result | None:
@@ -112,7 +112,7 @@ def check_memory_of_all(nodes: Nodes, needs: Needs | None) -> Result | None:
     free = {facts["host"]: facts["memory_free"] for facts in nodes.values() if facts["memory_free"] is not None}
     if needs is None or not free or any(facts["gpus"] for facts in nodes.values()):
         return None
-    found = f"{size(sum(free.values()))} free on {len(free)} machine(s), {size(max(free.values()))} on the emptiest"
+    found = f"{size(sum(free.values()))} free on {len(free)} machine(s), at most {size(max(free.values()))} on one"
     largest = max(needs.engine, needs.rank)
     wants = f"this run wants about {size(needs.memory)}, {size(largest)} of it in one process"
     if sum(free.values()) < needs.memory or max(free.values()) < largest:

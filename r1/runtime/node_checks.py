@@ -40,11 +40,12 @@ def decisive(answers: Answers, token: Path | None) -> Iterator[Result]:
             result = check(facts, None)
             if result:
                 yield replace(result, node=node)
-    yield check_same_versions(nodes)
-    yield check_same_code(nodes)
-    same_model = check_same_model(nodes)
-    if same_model:
-        yield same_model
+    if len(nodes) > 1:
+        yield check_same_versions(nodes)
+        yield check_same_code(nodes)
+        same_model = check_same_model(nodes)
+        if same_model:
+            yield same_model
     if token:
         yield check_run_dir(nodes, token.name, "the driver")
 
