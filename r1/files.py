@@ -1,6 +1,7 @@
 """Writing files so that a reader, or a run that is killed at any moment, finds the old one or the new one, whole."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,15 @@ def atomic_file(path: Path) -> Iterator[Path]:
         flush(path.parent)  # the new name lies in the folder: without this it may be lost in a power cut
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_url(place: str | Path) -> bool:
+    """Whether a place is a storage's URL and no folder; a Path has lost one of its slashes.
+
+    >>> is_url("s3://bucket/runs"), is_url(Path("gs://bucket/runs")), is_url("C:/runs"), is_url("runs/a:b")
+    (True, True, False, False)
+    """
+    return re.match(r"[a-z][a-z0-9+.-]+:/", str(place)) is not None
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from r1.doctor.facts import gather
 from r1.doctor.needs import Needs, needs_of, request_for
 from r1.doctor.result import Result, ok, red
 from r1.errors import UserError
+from r1.files import is_url
 
 
 @dataclass(kw_only=True, slots=True)
@@ -69,7 +70,7 @@ def _run_dir(config: RunConfig) -> Iterator[Result]:
     """Whether the folder could be made now."""
     from r1.run_folder import new_run_folder
 
-    if "://" in (config.run_dir or ""):  # r1/storage says whether it can be reached
+    if is_url(config.run_dir or ""):
         return
     try:
         yield ok("run_dir", f"{new_run_folder(config)} can be made")
@@ -89,7 +90,7 @@ def _cluster(
     os.environ["RAY_ADDRESS"] = address
     try:
         with connected():
-            run_dir = Path(config.run_dir or "runs").absolute() if config else Path("://")
+            run_dir = Path(config.run_dir or "runs") if config else None
             with left_token(run_dir) as token:
                 answers = ask_nodes({**request_for(config), "token": token and str(token)})
                 together = list(decisive(answers, token))

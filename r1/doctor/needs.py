@@ -6,6 +6,7 @@ from typing import Any
 
 from r1.config import RunConfig
 from r1.doctor.versions import PACKAGES
+from r1.files import is_url
 
 # torch and transformers come with the estimates, which are imported where a size is asked for.
 
@@ -83,6 +84,6 @@ def request_for(config: RunConfig | None, run_dir: Path | None = None) -> dict[s
         "model": config.model.path,
         "files": [place for place in places if place and is_file(place)],
         "reward_files": [path for path in rewards if path],
-        # A storage by URL is no folder of any node; whether it can be reached is r1/storage's to say.
-        "run_dir": None if "://" in where else str(Path(where).absolute()),
+        # A storage by URL is no folder of any node.
+        "run_dir": None if is_url(where) else str(Path(where).absolute()),
     }

@@ -15,6 +15,7 @@ from r1.doctor.cluster_checks import check_answers, check_run_dir, check_same_co
 from r1.doctor.needs import request_for
 from r1.doctor.result import Result
 from r1.errors import UserError
+from r1.files import is_url
 from r1.runtime.node_probe import Answers, ask_nodes
 
 
@@ -51,15 +52,22 @@ def decisive(answers: Answers, token: Path | None) -> Iterator[Result]:
 
 
 @contextmanager
-def left_token(folder: Path) -> Iterator[Path | None]:
-    """A file in the folder, or in the nearest one above it that exists, that holds its own name; None for a storage by URL."""
-    if "://" in str(folder):
+def left_token(folder: Path | None) -> Iterator[Path | None]:
+    """A file in the folder, or in the nearest one above it that exists, that holds its own name.
+
+    None for a storage by URL, and where nothing can be written: the check of the disk says so.
+    """
+    if folder is None or is_url(folder):
         yield None
         return
-    above = next(one for one in (folder, *folder.parents) if one.exists())
+    above = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
     token = above / f".r1-doctor-{uuid.uuid4().hex}"
     try:
         token.write_text(token.name, encoding="utf-8")
+    except OSError:
+        yield None
+        return
+    try:
         yield token
     finally:
         token.unlink(missing_ok=True)
