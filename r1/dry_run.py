@@ -7,6 +7,7 @@ from r1.batch_arithmetic import BatchArithmetic, batch_arithmetic, batch_lines
 from r1.cli.printing import printable
 from r1.config import RunConfig
 from r1.config_text import config_lines
+from r1.disk_estimate import checkpoint_bytes
 from r1.errors import UserError
 from r1.memory_estimate import (
     FLOAT32,
@@ -24,6 +25,7 @@ from r1.prompts import get_template
 from r1.rollout.engine import COLOCATED_GPU_SHARE, GPU_SHARE
 from r1.run_place import place_lines
 from r1.scoring_rules import FORMAT_GATE
+from r1.sizes import size
 from r1.types import Progress, Prompt
 
 NUM_PROMPTS = 3
@@ -129,24 +131,24 @@ def memory_lines(config: RunConfig, shape: ModelShape, learner: LearnerMemory, e
     room = EXAMPLE_GPU_GIB * GIB * share - engine.weights - engine.working
     single = ""
     if rollout.placement is None:
-        single = f", or a single one {_bytes(smallest_gpu(learner, engine, colocated=True))}, shared by turns"
+        single = f", or a single one {size(smallest_gpu(learner, engine, colocated=True))}, shared by turns"
     num_whole = max(0, int(room // engine.cache_per_completion))
     return [
         f"model: {shape.num_parameters:,} parameters, {trained}",
-        f"a learner rank: {_bytes(learner.peak)} in an update, {_bytes(learner.kept)} while engines sample ("
-        + ", ".join(f"{name} {_bytes(value)}" for name, value in parts if value)
+        f"a learner rank: {size(learner.peak)} in an update, {size(learner.kept)} while engines sample ("
+        + ", ".join(f"{name} {size(value)}" for name, value in parts if value)
         + f"; a micro-batch of {microbatch_tokens(config):,} tokens)",
-        f"an engine's device: weights {_bytes(engine.weights)}, its own activations {_bytes(engine.working)}, "
-        f"cache {_bytes(engine.cache_per_token)} a token, "
-        f"{_bytes(engine.cache_per_completion)} a completion of {completion_tokens:,} tokens, "
-        f"{_bytes(engine.cache_wanted)} for all that may run at once, each of full length",
+        f"an engine's device: weights {size(engine.weights)}, its own activations {size(engine.working)}, "
+        f"cache {size(engine.cache_per_token)} a token, "
+        f"{size(engine.cache_per_completion)} a completion of {completion_tokens:,} tokens, "
+        f"{size(engine.cache_wanted)} for all that may run at once, each of full length",
         f"a GPU of {EXAMPLE_GPU_GIB} GiB: the engine takes {share:g} of it, its cache holds {num_whole:,} completions "
         "of full length",
-        f"so each GPU needs at least {_bytes(smallest_gpu(learner, engine, colocated=colocated))}"
+        f"so each GPU needs at least {size(smallest_gpu(learner, engine, colocated=colocated))}"
         f"{', shared by turns' if colocated else ''}"
         f"{single}; a run on CPUs the sum over its processes",
-        f"CPU memory at the start: each learner rank reads the model in float32, {_bytes(FLOAT32 * shape.num_parameters)}, all "
-        f"ranks of a node at once ({_bytes(FLOAT32 * shape.num_parameters * min(RANKS_PER_NODE, config.learner.num_ranks))} for "
+        f"CPU memory at the start: each learner rank reads the model in float32, {size(FLOAT32 * shape.num_parameters)}, all "
+        f"ranks of a node at once ({size(FLOAT32 * shape.num_parameters * min(RANKS_PER_NODE, config.learner.num_ranks))} for "
         f"{min(RANKS_PER_NODE, config.learner.num_ranks)})",
     ]
 
@@ -182,16 +184,11 @@ def prompt_lines(prompts: Sequence[Prompt]) -> list[str]:
 
 def written_lines(config: RunConfig, counts: BatchArithmetic, shape: ModelShape) -> list[str]:
     """The files of the run, and how large its checkpoints are."""
-    adapter = shape.trained_parameters if config.learner.lora_rank else 0
-    # float32 weights and two moments of what is trained, and the policy in the engine's dtype in hf/.
-    state = 12 * (adapter or shape.num_parameters)
-    policy = (2 if config.dtype == "bfloat16" else 4) * shape.num_parameters
-    reference = 4 * shape.num_parameters if config.algorithm.kl_coef > 0 and config.algorithm.reference_every else 0
     trackers = "".join(f"{name}/, " for name in config.logging.trackers)
     return [
         f"config.json, metrics.jsonl, {trackers}traces/, summary.json, curves.png",
-        f"checkpoints/: {counts.checkpoints:,} of about {_bytes(state + policy + reference)} each, of which the last three and "
-        "the best are kept",
+        f"checkpoints/: {counts.checkpoints:,} of about {size(checkpoint_bytes(config, shape))} each, of which the last three "
+        "and the best are kept",
     ]
 
 
@@ -241,14 +238,3 @@ def _section(title: str, lines: Sequence[str]) -> list[str]:
 
 def _indented(lines: Sequence[str]) -> list[str]:
     return [f"  {line}" if line else "" for line in lines]
-
-
-def _bytes(number: float) -> str:
-    """
-    >>> _bytes(15.2 * GIB), _bytes(57_344), _bytes(3 * 2**20)
-    ('15.2 GiB', '56.0 KiB', '3.0 MiB')
-    """
-    for unit, size in (("GiB", GIB), ("MiB", 2**20)):
-        if number >= size:
-            return f"{number / size:.1f} {unit}"
-    return f"{number / 2**10:.1f} KiB"

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from r1.errors import RunError
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
@@ -18,6 +20,15 @@ def atomic_file(path: Path) -> Iterator[Path]:
         flush(path.parent)  # the new name lies in the folder: without this it may be lost in a power cut
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def written(what: str) -> Iterator[None]:
+    """For a block that only writes files: what the disk refuses becomes a `RunError` that says what was to be written."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"cannot write {what}: {error}; is the disk full? Make room, and go on with --resume") from error
 
 
 def flush(path: Path) -> None:

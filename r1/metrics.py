@@ -8,6 +8,7 @@ RUN/metrics.jsonl is the record that everything else is drawn from: one JSON obj
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ from typing import Any
 from r1.config import RunConfig
 from r1.errors import UserError
 from r1.faults import FaultLog
-from r1.files import atomic_file
+from r1.files import atomic_file, written
 from r1.trackers import Record, Trackers
 from r1.types import StepReport
 
@@ -43,7 +44,8 @@ class MetricsLogger:
     def _open(self) -> Record:
         path = self._run_dir / "metrics.jsonl"
         _drop_cut_line(path)
-        self._file = path.open("a", encoding="utf-8")
+        # Without a buffer: one that cannot be written out would fail again when the file is closed.
+        self._file = path.open("ab", buffering=0)
         events = read_metrics(self._run_dir)
         return [(event["step"], _scalars(event["kind"], event["metrics"], event["timings_s"])) for event in events]
 
@@ -82,9 +84,19 @@ class MetricsLogger:
         event: dict[str, Any] = json_ready(
             {"kind": kind, "step": step, "policy_version": policy_version, "metrics": metrics, "timings_s": timings_s}
         )
-        self._file.write(json.dumps(event, allow_nan=False) + "\n")
-        self._file.flush()
+        self._write_line(json.dumps(event, allow_nan=False) + "\n")
         return event
+
+    def _write_line(self, line: str) -> None:
+        """All of it or nothing: a disk that fills up may take a part."""
+        start, data = os.fstat(self._file.fileno()).st_size, line.encode()
+        with written(f"metrics.jsonl in {str(self._run_dir)!r}"):
+            try:
+                while data:
+                    data = data[self._file.write(data) :]
+            except OSError:
+                self._file.truncate(start)
+                raise
 
 
 def heldout_accuracy(run_dir: Path) -> dict[int, float]:

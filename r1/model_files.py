@@ -6,6 +6,7 @@ from typing import Any
 from transformers import AutoConfig, AutoTokenizer
 
 from r1.errors import UserError
+from tasks.hub import use_hub
 
 
 def open_model(path: str, option: str = "model.path") -> tuple[Any, Any]:
@@ -13,7 +14,7 @@ def open_model(path: str, option: str = "model.path") -> tuple[Any, Any]:
 
     option: what the path was given as, for errors.
     """
-    folder = Path(path)
+    folder, unreachable = Path(path), None
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise UserError(f"option '{option}': {path!r} has no config.json; give a folder with Hugging Face files")
@@ -26,10 +27,13 @@ def open_model(path: str, option: str = "model.path") -> tuple[Any, Any]:
         raise UserError(
             f"option '{option}': {path!r} is not a folder; give a folder with Hugging Face files or a hub name{fetch}"
         )
+    else:
+        unreachable = use_hub()
     try:
         return AutoConfig.from_pretrained(path), AutoTokenizer.from_pretrained(path)
     except Exception as error:  # transformers passes on whatever its parsers meet in a broken file
         lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = f"{unreachable}, and it is not in the cache" if unreachable else lines[0]
         raise UserError(
-            f"option '{option}': cannot load {path!r} ({lines[0]}); give a folder with Hugging Face files or a hub name"
+            f"option '{option}': cannot load {path!r} ({reason}); give a folder with Hugging Face files or a hub name"
         ) from error

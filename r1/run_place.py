@@ -114,6 +114,11 @@ def new_place(config: RunConfig, storage: Storage | None) -> RunPlace:
     return RunPlace(folder=folder, storage=storage)
 
 
+def folder_of_new(config: RunConfig, storage: Storage | None) -> Path:
+    """The folder that `new_place` would make, refused as it would be."""
+    return _unused_scratch(storage) if storage else new_run_folder(config)
+
+
 def place_lines(config: RunConfig) -> list[str]:
     """Where a new run would write, refused as it would be; nothing is written, so that only reading is tried."""
     if config.run_dir is None or not is_url(config.run_dir):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.base import BadRow
+from tasks.hub import use_hub
 
 Row = Mapping[str, Any]
 MAX_REASON_CHARS = 160
@@ -48,6 +49,7 @@ def read_hub(
     is_large: streamed, so that nothing waits for the whole of it; a small set is kept in datasets' cache instead, and is there
         without a connection the next time.
     """
+    unreachable = use_hub()
     import datasets  # takes seconds, and only some sources need it
     import datasets.exceptions
 
@@ -61,8 +63,9 @@ def read_hub(
         except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
             # Offline (ConnectionError, an OSError), no such data set (DatasetNotFoundError, a FileNotFoundError), no
             # such configuration or split (ValueError); httpx and the hub raise RuntimeErrors of their own.
+            reason = unreachable or _reason(error)
             raise ValueError(
-                f"option 'task.path': cannot load {name!r}, split {split!r}, from the hub ({_reason(error)}); connect this "
+                f"option 'task.path': cannot load {name!r}, split {split!r}, from the hub ({reason}); connect this "
                 f"machine, name a configuration and a split ({name}:CONFIG@SPLIT), or give a local file ({_FORMATS})"
             ) from error
 

@@ -225,7 +225,7 @@ def test_what_a_stopped_run_says(train, tmp_path, monkeypatch, arguments, stoppe
 
     def stop(config, **options):
         error = Stopped(*stopped)
-        error.run_dir = tmp_path
+        error.run = str(tmp_path)
         raise error
 
     monkeypatch.setattr(r1.runtime.run, "run", stop)

@@ -1,4 +1,5 @@
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from r1.config import RunConfig, check_config
-from r1.errors import UserError
+from r1.errors import RunError, UserError
 from r1.metrics import MetricsLogger, read_metrics, truncate_metrics
 from r1.types import StepReport
 
@@ -153,3 +154,21 @@ def test_a_damaged_line_is_named(tmp_path: Path):
     for read in (read_metrics, lambda run_dir: truncate_metrics(run_dir, 1)):
         with pytest.raises(UserError, match=r"metrics.jsonl', line 2, is damaged: .*; mend or remove that line"):
             read(tmp_path)
+
+
+def test_a_disk_that_fills_up_leaves_no_half_line_and_the_run_can_go_on(tmp_path: Path):
+    """A limit on the size of files takes what fits and refuses the rest, as a full disk does."""
+    with logger(tmp_path, trackers=[]) as first:
+        first.log_step(report(1))
+        size = (tmp_path / "metrics.jsonl").stat().st_size
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, before[1]))
+        try:
+            with pytest.raises(RunError, match=r"^cannot write metrics.jsonl in '.*': .*; is the disk full\? Make room, and go on"):
+                first.log_step(report(2))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "metrics.jsonl").stat().st_size == size
+    with logger(tmp_path, trackers=[]) as second:
+        second.log_step(report(2))
+    assert [event["step"] for event in read_metrics(tmp_path)] == [1, 2]

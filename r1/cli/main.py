@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from r1.cli.config import app as config_app
+from r1.cli.doctor import doctor
 from r1.cli.printing import printable_line
 from r1.cli.report import report, serve
 from r1.cli.rewards import app as rewards_app
@@ -28,6 +29,7 @@ app.add_typer(tasks_app, name="tasks")
 app.add_typer(config_app, name="config")
 app.command()(report)
 app.command()(serve)
+app.command()(doctor)
 
 
 def _print_version(is_wanted: bool) -> None:
@@ -67,6 +69,7 @@ def r1(
       r1 tasks show gsm8k -n 3 --model M     problems as the model would read them, and what became of the other rows
       r1 config show FILE                    every option of a configuration, resolved
       r1 config diff RUN FILE                the options that two of them have otherwise
+      r1 doctor [FILE] [--address A]         whether a run can work here, or on every node of a cluster
     """
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from r1.errors import UserError
+from r1.runtime.address import join
 from r1.runtime.calls import Worker
 
 
@@ -55,12 +55,7 @@ def connected(num_cpus: int = 2) -> Iterator[None]:
     """
     address = os.environ.get("RAY_ADDRESS")
     if address:
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ValueError, ConnectionError) as error:  # http://..., which is the job server's; nobody there
-            raise UserError(
-                f"RAY_ADDRESS={address!r}: cannot join that cluster ({error}); unset it to start one here, or see ray status"
-            ) from error
+        join(address)
     else:
         # More CPUs than a small machine has do no harm: rollout and learner take turns.
         ray.init(

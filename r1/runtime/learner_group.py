@@ -1,8 +1,7 @@
 """The learner behind the `PolicyLearner` protocol: one actor a rank."""
 
 import math
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from r1.config import RunConfig
 from r1.device_weights import device_ids
 from r1.errors import RunError, WorkerLost
 from r1.faults import FaultLog
+from r1.files import written
 from r1.learner import Learner
 from r1.metrics import heldout_accuracy
 from r1.protocols import PolicyLearner
@@ -182,7 +182,7 @@ class LearnerGroup(PolicyLearner):
         if problem is not None and self._saving is not None:
             given_up = self._saving[1].step
             self._faults.add("storage", f"the checkpoint of step {given_up} is given up: {problem}; the run goes on to the next")
-        with _disk_errors():
+        with written("the checkpoint"):
             partial = begin_checkpoint(self._run_dir, progress.step)
         self._saving = (partial, progress)
         self._call("start_save", self._named(partial), phase="checkpoint", about=f"step {progress.step}")
@@ -207,7 +207,7 @@ class LearnerGroup(PolicyLearner):
             if problem is not None:
                 return problem
         self._saving = None
-        with _disk_errors():
+        with written("the checkpoint"):
             finish_checkpoint(partial, progress, self._config)
             remove_old_checkpoints(self._run_dir, heldout_accuracy(self._run_dir))
         return None
@@ -224,11 +224,3 @@ class LearnerGroup(PolicyLearner):
         # All ranks take part; the first one's answer stands for all.
         deadline_s = self._config.deadline_s
         return call(self.workers, method, *args, phase=phase, deadline_s=deadline_s, about=about, beside=beside)[0]
-
-
-@contextmanager
-def _disk_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunError(f"cannot write the checkpoint: {error}; is the disk full?") from error

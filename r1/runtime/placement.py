@@ -24,6 +24,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from r1.config import RunConfig
+from r1.doctor.result import Result, ok, red, warning
 from r1.errors import RunError, UserError
 from r1.runtime.cluster import Resources
 
@@ -162,17 +163,38 @@ def placed(config: RunConfig, say: Callable[[str], None], *, has_learner: bool =
     missing = shortage(placement, nodes)
     if missing:
         raise UserError(f"the Ray cluster has {missing}; {_remedy(placement)}")
-    wanted = {kind: placement.wanted(kind).total() for kind in KINDS}
-    has = {kind: sum(node.get(kind, 0.0) for node in nodes) for kind in KINDS}
-    takes = ", ".join(f"{wanted[kind]:g} of {has[kind]:g} {kind}" for kind in KINDS if wanted[kind])
     beside = f"; rollout and learner {'take turns' if placement.rollout.colocated else 'have devices of their own'}"
-    say(f"Ray: {takes}{beside if has_learner else ''}")
+    say(f"Ray: {_takes(placement, nodes)}{beside if has_learner else ''}")
     group = placement_group([dict(bundle.wants) for bundle in placement.bundles], strategy="PACK")
     try:
         _wait_for(group, placement, config.deadline_s, say)
         yield _inside(group, placement, config.deadline_s)
     finally:
         remove_placement_group(group)
+
+
+def describe_room(config: RunConfig) -> list[Result]:
+    """For `r1 doctor`: whether the cluster has what the run wants, without reserving it."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    try:
+        placement = plan_placement(config, sum(node.get("GPU", 0.0) for node in nodes))
+    except UserError as error:
+        return [red("resources", str(error))]
+    missing = shortage(placement, nodes)
+    if missing:
+        return [red("resources", f"the Ray cluster has {missing}; {_remedy(placement)}")]
+    takes = _takes(placement, nodes)
+    busy = shortage(placement, list(available_resources_per_node().values()))
+    if busy:
+        return [warning("resources", f"{takes}, and others use it now (free: {busy}): a run waits for deadline_s")]
+    return [ok("resources", f"this run takes {takes}")]
+
+
+def _takes(placement: Placement, nodes: Sequence[Mapping[str, float]]) -> str:
+    """ "3 of 8 GPU, 3 of 64 CPU" """
+    wanted = {kind: placement.wanted(kind).total() for kind in KINDS}
+    has = {kind: sum(node.get(kind, 0.0) for node in nodes) for kind in KINDS}
+    return ", ".join(f"{wanted[kind]:g} of {has[kind]:g} {kind}" for kind in KINDS if wanted[kind])
 
 
 def _wait_for(group: Any, placement: Placement, deadline_s: float, say: Callable[[str], None]) -> None:

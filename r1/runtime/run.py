@@ -9,8 +9,9 @@ from rich.console import Console
 from r1.config import RunConfig
 from r1.console import RunConsole
 from r1.curves import draw_curves
-from r1.errors import UserError
-from r1.files import atomic_file
+from r1.disk_estimate import check_disk
+from r1.errors import RunError, UserError
+from r1.files import atomic_file, written
 from r1.loop import Trainer, train
 from r1.metrics import MetricsLogger, read_metrics
 from r1.preflight import Prepared, prepare
@@ -18,9 +19,10 @@ from r1.run_folder import changed_options, evaluated_steps, find_checkpoint, rem
 from r1.run_lock import locked
 from r1.run_mirror import RunMirror
 from r1.run_output import RunOutput
-from r1.run_place import RunPlace, new_place, resumed_place, storage_of
+from r1.run_place import RunPlace, folder_of_new, new_place, resumed_place, storage_of
 from r1.runtime.cluster import Resources, connected
 from r1.runtime.learner_group import LearnerGroup
+from r1.runtime.node_checks import check_nodes
 from r1.runtime.placement import placed
 from r1.runtime.reward_pool import RayScorer
 from r1.runtime.rollout_pool import RolloutPool
@@ -52,6 +54,7 @@ def run(
     storage = storage_of(config, resume)
     if resume is None:
         prepared = prepare(config)
+        check_disk(config, folder_of_new(config, storage))
         place = new_place(config, storage)
         with locked(place.folder, output.say):
             _run_in(place, None, None, config, prepared, output, started_s)
@@ -59,8 +62,9 @@ def run(
         place = resumed_place(resume, storage)
         with locked(place.folder, output.say):
             checkpoint = None if anew else find_checkpoint(place.folder, config)
-            resumed_from = checkpoint[1] if checkpoint else Progress()
-            _run_in(place, checkpoint, resumed_from, config, prepare(config), output, started_s)
+            resumed_from, prepared = checkpoint[1] if checkpoint else Progress(), prepare(config)
+            check_disk(config, place.folder)
+            _run_in(place, checkpoint, resumed_from, config, prepared, output, started_s)
     place.remove_scratch()
     return place.folder
 
@@ -95,6 +99,7 @@ def _run_in(
         placed(config, output.say) as placement,
     ):
         start = time.perf_counter()
+        check_nodes(config, None if place.storage else run_dir)
         weights = WeightSync(
             verify=config.sync.verify == "on",
             deadline_s=config.deadline_s,
@@ -152,7 +157,7 @@ def _run_in(
 def _train_and_report(trainer: Trainer, record: RunRecord, resumed_from: Progress | None) -> None:
     config, place, output = record.config, record.place, record.output
     run_dir = place.folder
-    with atomic_file(run_dir / "config.json") as temporary:
+    with written("config.json"), atomic_file(run_dir / "config.json") as temporary:
         temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     if resumed_from:
         record.rewind(resumed_from.step)
@@ -172,12 +177,13 @@ def _train_and_report(trainer: Trainer, record: RunRecord, resumed_from: Progres
     finally:
         try:
             summary = record.summarize(ended, errors)
-        except UserError as error:  # a damaged record must not hide how the run ended
+        except (UserError, RunError) as error:  # a damaged record, or a full disk, must not hide how the run ended
             if ended == "finished":
                 raise
             output.say(f"no summary.json: {error}", style="yellow")
     output.print(before_after_table(summary))
-    draw_curves(run_dir)
+    with written("curves.png"):
+        draw_curves(run_dir)
     output.say(
         f"summary, curves and traces are in {place.name}; "
         f"look at the samples with: r1 traces show {place.name} --step {config.num_steps}"

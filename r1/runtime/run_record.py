@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from r1.config import RunConfig
 from r1.console import RunConsole
 from r1.evaluate import evaluate, sample_statistics
+from r1.files import written
 from r1.loop import Observer, Trainer
 from r1.metrics import MetricsLogger, read_metrics
 from r1.prompt_mix import HeldoutPrompts
@@ -90,11 +91,13 @@ class RunRecord:
         faults = [*(fault.text for fault in self.output.faults.faults), *errors]
         summary = build_summary(self.config, heldout.get(0), after, reports, faults, self.started_s, ended=ended)
         summary["workers"] = self.roster.record()
-        write_summary(self.place.folder, summary)
+        with written("summary.json"):
+            write_summary(self.place.folder, summary)
         return summary
 
     def _keep_traces(self, step: int, groups: Sequence[ScoredGroup], split: Split = "train") -> None:
         config, choice = self.config, TraceChoice.parse(self.config.logging.traces)
-        write_traces(
-            self.place.folder, step, groups, template=config.task.template, split=split, choice=choice, seed=config.seed
-        )
+        with written(f"the traces of step {step}"):
+            write_traces(
+                self.place.folder, step, groups, template=config.task.template, split=split, choice=choice, seed=config.seed
+            )

@@ -1,0 +1,106 @@
+"""What is gathered on this machine, and from small fakes of what it has not."""
+
+import json
+import os
+import socket
+import sys
+
+import pytest
+
+from r1.doctor import facts
+from r1.doctor.versions import PACKAGES, TESTED
+
+
+def test_the_facts_of_this_machine_are_plain_values_and_right(tmp_path):
+    (tmp_path / "token").write_text("a token")
+    request = {
+        "packages": PACKAGES,
+        "model": str(tmp_path),
+        "files": [str(tmp_path / "none.jsonl")],
+        "reward_files": [__file__],
+        "run_dir": str(tmp_path / "not" / "yet"),
+        "token": str(tmp_path / "token"),
+    }
+    found = facts.gather(request)
+    assert json.loads(json.dumps(found))["host"] == socket.gethostname()
+    assert found["packages"]["ray"] == TESTED["ray"].newest
+    assert found["disk"]["path"] == str(tmp_path)
+    assert found["disk"]["writable"]
+    assert found["token"] == "a token"
+    assert found["files"] == {str(tmp_path / "none.jsonl"): False}
+    assert found["reward_files"] == {__file__: True}
+    assert found["model"] == {"kind": "folder", "found": True, "has_config": False, "files": {}, "hub": None}
+    assert 0 < found["memory_free"] < found["memory"]
+    assert len(found["code"]) == 12
+    assert {folders[0] for folders in found["origins"].values()} == {found["origins"]["r1"][0]}
+
+
+def test_a_stale_copy_is_found_and_the_code_of_the_first_one_counts(tmp_path, monkeypatch):
+    before = facts.gather({"packages": ()})
+    stale = tmp_path / "stale"
+    for name in facts.OURS:
+        (stale / name).mkdir(parents=True)
+        (stale / name / "__init__.py").write_text("")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(stale)])
+    behind = facts.gather({"packages": ()})
+    assert behind["origins"]["r1"] == [*before["origins"]["r1"], str(stale)]
+    assert behind["code"] == before["code"]
+
+
+def test_the_code_digest_is_that_of_the_files(tmp_path, monkeypatch):
+    for name in facts.OURS:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("")
+    monkeypatch.setattr(facts, "_origins", lambda name: [str(tmp_path)])
+    before = facts._code_digest()
+    (tmp_path / "tasks" / "new.py").write_text("x = 1\n")
+    assert facts._code_digest() != before
+    (tmp_path / "tasks" / "new.py").unlink()
+    (tmp_path / "tasks" / "notes.txt").write_text("no code")
+    assert facts._code_digest() == before
+
+
+def nvidia_smi(folder, text, code=0):
+    """A program of that name, first on the path."""
+    program = folder / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{text}\nEND\nexit {code}\n")
+    program.chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+def test_gpus_are_what_nvidia_smi_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", nvidia_smi(tmp_path, "NVIDIA H100, 580.1, 81559, 81000\nNVIDIA GB10, 580.1, [N/A], [N/A]"))
+    found = facts._gpus()
+    assert found["gpu_error"] is None
+    assert found["gpus"] == [
+        {"name": "NVIDIA H100", "driver": "580.1", "total": 81559 * 2**20, "free": 81000 * 2**20},
+        {"name": "NVIDIA GB10", "driver": "580.1", "total": None, "free": None},
+    ]
+
+
+def test_a_driver_that_fails_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", nvidia_smi(tmp_path, "Failed to initialize NVML: Driver/library version mismatch", code=18))
+    assert facts._gpus() == {"gpus": [], "gpu_error": "Failed to initialize NVML: Driver/library version mismatch"}
+
+
+def test_a_hub_name_is_looked_for_in_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    missing = facts._model("org/name")
+    assert (missing["kind"], missing["found"], missing["hub"]) == ("hub", False, "cannot be reached (Connection refused)")
+    snapshot = tmp_path / "models--org--name/snapshots/1f"
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.safetensors").write_bytes(b"123")
+    assert facts._model("org/name")["files"] == {"model.safetensors": 3}
+
+
+def test_listeners_have_addresses_and_owners():
+    pytest.importorskip("psutil")
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        [found] = facts._listeners(listener.getsockname()[1])
+        assert found["address"] == "127.0.0.1"
+        assert found["owner"] != "ray"
+    assert facts._listeners(1) == []
