@@ -47,7 +47,7 @@ def test_where_there_is_nothing_a_new_run_begins(tmp_path):
 
 
 def test_the_newest_unfinished_run_of_this_configuration(tmp_path):
-    write_run(tmp_path / "old", step=1, started=1)
+    write_run(tmp_path / "an-older-one", step=1, started=1)
     write_run(tmp_path / "new", step=2, started=3, evaluated=())
     write_run(tmp_path / "finished", step=4, started=4, evaluated=(0, 4))
     write_run(tmp_path / "other", "learner.learning_rate=1e-5", step=3, started=5)
