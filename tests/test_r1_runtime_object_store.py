@@ -10,7 +10,7 @@ from tiny import ROOT, engine_options, load_tiny_model
 
 from r1 import weight_buckets
 from r1.device_weights import device_checksums
-from r1.errors import RunError, SyncError
+from r1.errors import PublisherLost, RunError, SyncError
 from r1.runtime.calls import Worker, call
 from r1.runtime.weight_sync import sync_weights
 from r1.runtime.whereabouts import Whereabouts
@@ -159,12 +159,13 @@ def test_a_bucket_that_died_with_the_learner_is_one_line(learner, engines):
     manifest = publish(learner, 6, 0.06)
     [bucket] = call(learner.workers, "put_bucket", manifest, 0, phase="put bucket", deadline_s=60.0)
     ray.kill(learner.workers[0].handle)
-    said = None
+    lost = None
     for _ in range(60):  # until Ray has noticed
         try:
             call(engines[:1], "write_bucket", manifest, 0, bucket, phase="transfer", deadline_s=60.0)
         except RunError as error:
-            said = str(error)
+            lost = error
             break
         time.sleep(0.5)
-    assert said == "engine 0, phase transfer: weight sync, phase transfer, version 6: bucket 0 is lost (OwnerDiedError)"
+    assert isinstance(lost, PublisherLost)  # it is not the engine's fault
+    assert str(lost) == "engine 0, phase transfer: weight sync, phase transfer, version 6: bucket 0 is lost (OwnerDiedError)"

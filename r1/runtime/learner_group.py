@@ -23,7 +23,7 @@ from r1.runtime.calls import Background, Worker, call
 from r1.runtime.cluster import Resources, kill
 from r1.runtime.learner_nodes import HasScratch, LearnerNodes
 from r1.runtime.learner_weights import SendsWeights
-from r1.runtime.places import wait_for_places
+from r1.runtime.places import nodes_of, wait_for_places
 from r1.runtime.whereabouts import Whereabouts, whereabouts
 from r1.storage import Storage, StorageError
 from r1.types import Progress, TokenValues, WeightManifest
@@ -91,6 +91,8 @@ class LearnerGroup(PolicyLearner):
         self._is_busy = False
         self._saving: tuple[Path, Progress] | None = None
         self._num_restarts = 0
+        self._nodes = nodes_of(resources) if resources.devices else []
+        """Whose GPUs `resources.devices` are."""
         self._spawn()
 
     def _spawn(self) -> None:
@@ -133,6 +135,11 @@ class LearnerGroup(PolicyLearner):
             kill(worker)
         self._saving = None
         wait_for_places(self._resources, "learner ranks", self._config.deadline_s)
+        if self._nodes and nodes_of(self._resources) != self._nodes:
+            raise RunError(
+                f"{lost}: its node is gone, and the GPUs that learner and engines share are others now; go on from the last "
+                "checkpoint with --resume RUN"
+            )
         self._spawn()
         self.wait_until_ready()
         progress, self._policy_version = Progress(), 0

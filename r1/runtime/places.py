@@ -56,16 +56,22 @@ def missing_places(resources: Resources, holds: str, index: int | None = None) -
     """
     if resources.group is None:
         return None
-    table = placement_group_table(resources.group)
-    bundles = resources.bundles if index is None else (resources.bundles[index],)
-    lost = [bundle for bundle in sorted(set(bundles)) if not table["bundles_to_node_id"][bundle]]
+    asked = range(resources.count) if index is None else [index]
+    node_of = nodes_of(resources)
+    lost = {resources.bundles[one] for one in asked if not node_of[one]}
     if not lost:
         return None
-    wanted = Placement(
-        bundles=[Bundle(holds=holds, wants=table["bundles"][bundle]) for bundle in lost], rollout=NOBODY, learner=NOBODY
-    )
+    wants = placement_group_table(resources.group)["bundles"]
+    bundles = [Bundle(holds=holds, wants=wants[bundle]) for bundle in sorted(lost)]
+    wanted = Placement(bundles=bundles, rollout=NOBODY, learner=NOBODY)
     free = shortage(wanted, list(available_resources_per_node().values())) or "room, but Ray has not taken it yet"
     return f"a node is gone, and no other has a place for {holds}; free: {free}"
+
+
+def nodes_of(resources: Resources) -> list[str]:
+    """Ray's id of each worker's node, "" where it has no place."""
+    node_of = placement_group_table(resources.group)["bundles_to_node_id"]
+    return [node_of[bundle] for bundle in resources.bundles]
 
 
 def wait_for_places(resources: Resources, holds: str, deadline_s: float) -> None:
