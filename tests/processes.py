@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
@@ -19,8 +20,9 @@ QUICKSTART = "launch/configs/quickstart.toml"
 class Program:
     """`python -m launch.train`, or another, in a process of its own, with every descendant that it was seen to have."""
 
-    def __init__(self, *arguments: str, module: str = "launch.train") -> None:
-        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    def __init__(self, *arguments: str, module: str = "launch.train", variables: Mapping[str, str] | None = None) -> None:
+        """variables: of its environment, besides those of this process."""
+        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | dict(variables or {})
         # Files and no pipes: nobody reads while the test looks on, and Ray says so much of each process that dies that a pipe
         # (64 KiB) is full after 40 of them and the program stands still.
         self._out, self._err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with this
