@@ -15,6 +15,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from r1.errors import UserError
 from r1.runtime.calls import Worker
+from r1.runtime.loopback import on_loopback
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,26 +56,26 @@ def connected(num_cpus: int = 2) -> Iterator[None]:
     num_cpus: what a cluster of one's own must offer at least; the machine may have fewer.
     """
     address = os.environ.get("RAY_ADDRESS")
-    if address:
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-        except (ValueError, ConnectionError) as error:  # http://..., which is the job server's; nobody there
-            raise UserError(
-                f"RAY_ADDRESS={address!r}: cannot join that cluster ({error}); unset it to start one here, or see ray status"
-            ) from error
-    else:
-        # More CPUs than a small machine has do no harm: rollout and learner take turns.
-        ray.init(
-            address="local",
-            num_cpus=max(num_cpus, os.cpu_count() or 1),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    try:
+    with contextlib.ExitStack() as cleanup:
+        if address:
+            try:
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            except (ValueError, ConnectionError) as error:  # http://..., which is the job server's; nobody there
+                raise UserError(
+                    f"RAY_ADDRESS={address!r}: cannot join that cluster ({error}); unset it to start one here, or see ray status"
+                ) from error
+        else:
+            cleanup.enter_context(on_loopback())
+            # More CPUs than a small machine has do no harm: rollout and learner take turns.
+            ray.init(
+                address="local",
+                num_cpus=max(num_cpus, os.cpu_count() or 1),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        cleanup.callback(ray.shutdown)
         yield
-    finally:
-        ray.shutdown()
 
 
 def environment(num_threads: int) -> dict[str, dict[str, str]]:
