@@ -18,17 +18,24 @@ def open_model(path: str, option: str = "model.path") -> tuple[Any, Any]:
         if not (folder / "config.json").is_file():
             raise UserError(f"option '{option}': {path!r} has no config.json; give a folder with Hugging Face files")
         if not any(folder.glob("*.safetensors")):
-            raise UserError(
-                f"option '{option}': {path!r} has no weights (*.safetensors); save the model there with save_pretrained"
-            )
+            pickled = next((file.name for suffix in ("bin", "pt", "pth") for file in folder.glob(f"*.{suffix}")), None)
+            what = f"has pickled weights alone ({pickled}), which may run code when they are loaded" if pickled else "has no weights"
+            raise UserError(f"option '{option}': {path!r} {what}; save the model there as *.safetensors with save_pretrained")
     elif folder.exists() or path.startswith((".", "/", "~", "models/")) or path.count("/") > 1:
         fetch = ", or fetch it: python -m launch.get_smollm2" if "SmolLM2" in path else ""
         raise UserError(
             f"option '{option}': {path!r} is not a folder; give a folder with Hugging Face files or a hub name{fetch}"
         )
     try:
-        return AutoConfig.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+        # Said each time: by default transformers asks at the terminal whether to run a repository's code.
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        return config, AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # transformers passes on whatever its parsers meet in a broken file
+        if "trust_remote_code" in str(error):
+            raise UserError(
+                f"option '{option}': {path!r} can only be loaded with code of its own, and r1 runs no code of model "
+                "repositories (docs/security.md); choose a model of a family that transformers has"
+            ) from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(
             f"option '{option}': cannot load {path!r} ({lines[0]}); give a folder with Hugging Face files or a hub name"
