@@ -18,9 +18,11 @@ def open_model(path: str, option: str = "model.path") -> tuple[Any, Any]:
         if not (folder / "config.json").is_file():
             raise UserError(f"option '{option}': {path!r} has no config.json; give a folder with Hugging Face files")
         if not any(folder.glob("*.safetensors")):
-            pickled = next((file.name for suffix in ("bin", "pt", "pth") for file in folder.glob(f"*.{suffix}")), None)
-            what = f"has pickled weights alone ({pickled}), which may run code when they are loaded" if pickled else "has no weights"
-            raise UserError(f"option '{option}': {path!r} {what}; save the model there as *.safetensors with save_pretrained")
+            pickled = [file.name for suffix in ("bin", "pt", "pth") for file in folder.glob(f"*.{suffix}")]
+            but = f" but {pickled[0]}, and a pickle may run code when it is read" if pickled else ""
+            raise UserError(
+                f"option '{option}': {path!r} has no weights (*.safetensors){but}; save the model there with save_pretrained"
+            )
     elif folder.exists() or path.startswith((".", "/", "~", "models/")) or path.count("/") > 1:
         fetch = ", or fetch it: python -m launch.get_smollm2" if "SmolLM2" in path else ""
         raise UserError(

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
@@ -85,22 +86,17 @@ def join_ranks(rank: int, num_ranks: int, meeting_point: str | None, deadline_s:
     return Ranks(rank=rank, num_ranks=num_ranks)
 
 
-def _meet(rank: int, num_ranks: int, meeting_point: str, timeout: timedelta) -> dist.TCPStore:
+def _meet(rank: int, num_ranks: int, meeting_point: str, timeout: timedelta) -> TCPStore:
     """The store that the ranks find one another through. Left to torch, the first rank's would listen on every interface,
     whatever the address says (github.com/pytorch/pytorch/issues/173909); it asks nobody who they are."""
     meeting = urlsplit(meeting_point)
-    assert meeting.hostname is not None and meeting.port is not None
+    host, port = meeting.hostname, meeting.port
+    assert host, meeting_point
+    assert port, meeting_point
     if rank > 0:
-        return dist.TCPStore(meeting.hostname, meeting.port, num_ranks, is_master=False, timeout=timeout)
-    listener = socket.create_server((meeting.hostname, meeting.port))
-    return dist.TCPStore(
-        meeting.hostname,
-        meeting.port,
-        num_ranks,
-        is_master=True,
-        timeout=timeout,
-        master_listen_fd=listener.detach(),  # the store closes it
-    )
+        return TCPStore(host, port, num_ranks, is_master=False, timeout=timeout)
+    listener = socket.create_server((host, port)).detach()  # the store closes it
+    return TCPStore(host, port, num_ranks, is_master=True, timeout=timeout, master_listen_fd=listener)
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:

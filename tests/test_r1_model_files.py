@@ -52,7 +52,7 @@ def test_pickled_weights_are_refused_and_not_read(model, tmp_path):
     for weights in model.glob("*.safetensors*"):
         weights.unlink()
     (model / "pytorch_model.bin").write_bytes(pickle.dumps(Evil(tmp_path / "ran")))
-    with pytest.raises(UserError, match=r"^option 'model.path': .* pickled weights alone \(pytorch_model.bin\), .*; save"):
+    with pytest.raises(UserError, match=r"^option 'model.path': .* no weights \(\*.safetensors\) but pytorch_model.bin, and a pickle may run code .*; save"):
         open_model(str(model))
     with pytest.raises(UserError, match=r"^option 'model.path': cannot load"):
         load_model(str(model))

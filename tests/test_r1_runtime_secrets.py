@@ -1,6 +1,5 @@
 """One short run with everything that listens, and with secrets in its environment: who can reach it, and what it writes down."""
 
-import os
 import secrets
 import tempfile
 import time
