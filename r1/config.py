@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from r1.config_overrides import apply_overrides, with_preset
+from r1.config_secrets import refuse_secrets
 from r1.errors import UserError
 from r1.trace_choice import TraceChoice
 
@@ -223,6 +224,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 def check_config(tree: Mapping[str, Any]) -> RunConfig:
     """Turn a nested mapping into a `RunConfig`; the first broken rule becomes a `UserError`."""
+    refuse_secrets(tree)  # first: other errors repeat the value
     try:
         config = RunConfig.model_validate(with_preset(tree))
     except ValidationError as error:

@@ -38,7 +38,7 @@ def export(model: Any, weights: Mapping[str, torch.Tensor], dtype: torch.dtype, 
     config = deepcopy(model.config)
     config.dtype = dtype
     config.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(tokenizer_path).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tokenizer_path, trust_remote_code=False).save_pretrained(folder)
 
 
 def _make_valid(generation_config: Any) -> None:

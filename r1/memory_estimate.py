@@ -116,9 +116,9 @@ def model_shape(path: str, lora_rank: int) -> ModelShape:
     from r1.lora import with_adapter
 
     try:
-        config = AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
             num_parameters = sum(parameter.numel() for parameter in model.parameters())
             outer = {id(part.weight): part.weight for part in (model.get_input_embeddings(), model.get_output_embeddings())}
             with_adapter(model, lora_rank)

@@ -19,8 +19,10 @@ def open_model(path: str, option: str = "model.path") -> tuple[Any, Any]:
         if not (folder / "config.json").is_file():
             raise UserError(f"option '{option}': {path!r} has no config.json; give a folder with Hugging Face files")
         if not any(folder.glob("*.safetensors")):
+            pickled = [file.name for suffix in ("bin", "pt", "pth") for file in folder.glob(f"*.{suffix}")]
+            but = f" but {pickled[0]}, and a pickle may run code when it is read" if pickled else ""
             raise UserError(
-                f"option '{option}': {path!r} has no weights (*.safetensors); save the model there with save_pretrained"
+                f"option '{option}': {path!r} has no weights (*.safetensors){but}; save the model there with save_pretrained"
             )
     elif folder.exists() or path.startswith((".", "/", "~", "models/")) or path.count("/") > 1:
         fetch = ", or fetch it: python -m launch.get_smollm2" if "SmolLM2" in path else ""
@@ -30,8 +32,15 @@ def open_model(path: str, option: str = "model.path") -> tuple[Any, Any]:
     else:
         unreachable = use_hub()
     try:
-        return AutoConfig.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+        # Said each time: by default transformers asks at the terminal whether to run a repository's code.
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        return config, AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as error:  # transformers passes on whatever its parsers meet in a broken file
+        if "trust_remote_code" in str(error):
+            raise UserError(
+                f"option '{option}': {path!r} can only be loaded with code of its own, and r1 runs no code of model "
+                "repositories (docs/security.md); choose a model of a family that transformers has"
+            ) from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = f"{unreachable}, and it is not in the cache" if unreachable else lines[0]
         raise UserError(

@@ -37,8 +37,10 @@ def load_model(path: str, *, dtype: torch.dtype = torch.float32, attn_implementa
     implementation that would leave something out, and an output head that is not understood.
     """
     try:
-        attention = _attention(AutoConfig.from_pretrained(path), attn_implementation)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation=attention)
+        attention = _attention(AutoConfig.from_pretrained(path, trust_remote_code=False), attn_implementation)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, attn_implementation=attention, trust_remote_code=False, use_safetensors=True
+        )
     except UserError:
         raise
     except (OSError, ValueError, ImportError) as error:

@@ -3,14 +3,17 @@
 A single rank needs no group: every operation is then the identity, and torch.distributed is not touched.
 """
 
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
@@ -71,14 +74,29 @@ def join_ranks(rank: int, num_ranks: int, meeting_point: str | None, deadline_s:
     deadline_s: how long one collective may wait for the others.
     """
     if num_ranks > 1:
+        assert meeting_point is not None
+        timeout = timedelta(seconds=deadline_s)
         dist.init_process_group(
             "nccl" if torch.cuda.is_available() else "gloo",
-            init_method=meeting_point,
+            store=_meet(rank, num_ranks, meeting_point, timeout),
             rank=rank,
             world_size=num_ranks,
-            timeout=timedelta(seconds=deadline_s),
+            timeout=timeout,
         )
     return Ranks(rank=rank, num_ranks=num_ranks)
+
+
+def _meet(rank: int, num_ranks: int, meeting_point: str, timeout: timedelta) -> TCPStore:
+    """The store that the ranks find one another through. Left to torch, the first rank's would listen on every interface,
+    whatever the address says (github.com/pytorch/pytorch/issues/173909); it asks nobody who they are."""
+    meeting = urlsplit(meeting_point)
+    host, port = meeting.hostname, meeting.port
+    assert host, meeting_point
+    assert port, meeting_point
+    if rank > 0:
+        return TCPStore(host, port, num_ranks, is_master=False, timeout=timeout)
+    listener = socket.create_server((host, port)).detach()  # the store closes it
+    return TCPStore(host, port, num_ranks, is_master=True, timeout=timeout, master_listen_fd=listener)
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:

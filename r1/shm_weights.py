@@ -76,7 +76,7 @@ class ShmPublisher:
 
     def _open(self) -> FileIO:
         """Make the file; on Linux it loses its name at once, so that it is gone when this process is, SIGKILL included."""
-        file = FileIO(self.path, "w+b")
+        file = FileIO(self.path, "w+b", opener=lambda path, flags: os.open(path, flags, 0o600))  # for this user alone
         if Path("/proc/self/fd").is_dir():
             self.path.unlink()
             self.published_path = f"/proc/{os.getpid()}/fd/{file.fileno()}"

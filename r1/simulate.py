@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from r1 import simulation_options as option
-from r1.cli.printing import new_console, new_table, text_cells
+from r1.cli.printing import new_console, new_table, printable_line, text_cells
 from r1.errors import UserError
 from r1.simulated_run import Setting
 from r1.simulation import MAX_STEPS, LognormalLengths, Prediction, SampledLengths, simulate, sweep
@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=arguments, prog_name="python -m r1.simulate")
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_line(str(error))}", file=sys.stderr)
         sys.exit(2)
 
 

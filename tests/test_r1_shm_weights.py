@@ -34,6 +34,11 @@ def flip_one_bit(path, offset):
         file.write(bytes([byte ^ 1]))
 
 
+def test_nobody_else_may_read_the_weights(publisher):
+    manifest = publisher.publish(1, TENSORS)
+    assert os.stat(manifest.path).st_mode & 0o777 == 0o600
+
+
 def test_what_is_read_is_what_was_published(publisher):
     manifest = publisher.publish(7, TENSORS)
     assert manifest.policy_version == 7

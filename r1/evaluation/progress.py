@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from r1.cli.printing import printable
 from r1.evaluation.problems import Chunk
 from r1.evaluation.samples import EvaluatedProblem
 from r1.types import RolloutGroup
@@ -18,12 +19,12 @@ SAY_EVERY_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """Prints what is going on: file names and errors as they are, never as markup."""
+    """Prints what is going on: rows, file names and errors as `printable` leaves them, never as markup."""
 
     console: "Console"
 
     def line(self, text: str, style: str = "") -> None:
-        self.console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(printable(text), style=style, highlight=False, markup=False, soft_wrap=True)
 
     def fault(self, text: str) -> None:
         self.line(text, style="yellow")

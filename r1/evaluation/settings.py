@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from r1.config import Count, Dtype, PositiveFloat, RunConfig, Section, check_config
+from r1.config_secrets import refuse_secrets
 from r1.errors import UserError
 from r1.files import atomic_file
 from tasks.base import Split
@@ -196,6 +197,7 @@ def parse_budgets(text: str) -> list[int]:
 
 
 def _checked(tree: Mapping[str, Any]) -> EvaluationSettings:
+    refuse_secrets(tree)
     try:
         settings = EvaluationSettings.model_validate(tree)
     except ValidationError as error:

@@ -30,7 +30,7 @@ class TransformersEngine(WholeGroups):
                 f"{options.tensor_parallel_size}; set it to 1, or take rollout.engine=r1.rollout.vllm_engine:VllmEngine"
             )
         self._options = options
-        self._tokenizer = AutoTokenizer.from_pretrained(options.model_path)
+        self._tokenizer = AutoTokenizer.from_pretrained(options.model_path, trust_remote_code=False)
         self._eos_token_ids = eos_token_ids(options.model_path, self._tokenizer)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model: Any = load_model(options.model_path, dtype=getattr(torch, options.dtype)).to(self._device).eval()

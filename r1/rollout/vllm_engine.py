@@ -58,9 +58,9 @@ class VllmEngine:
     def __init__(self, options: EngineOptions) -> None:
         self.policy_version = 0
         self._options = options
-        self._tokenizer = AutoTokenizer.from_pretrained(options.model_path)
+        self._tokenizer = AutoTokenizer.from_pretrained(options.model_path, trust_remote_code=False)
         self._eos_token_ids = eos_token_ids(options.model_path, self._tokenizer)
-        config = AutoConfig.from_pretrained(options.model_path).get_text_config()
+        config = AutoConfig.from_pretrained(options.model_path, trust_remote_code=False).get_text_config()
         self.vocab_size = config.vocab_size
         self._manifest: WeightManifest | None = None
         self._unfinished: dict[int, _Unfinished] = {}
@@ -68,6 +68,8 @@ class VllmEngine:
         max_model_len = options.max_prompt_tokens + options.max_completion_tokens
         self._llm = LLM(
             model=options.model_path,
+            trust_remote_code=False,
+            load_format="safetensors",  # the default takes pickled weights as well
             dtype=options.dtype,
             max_model_len=max_model_len,
             max_num_seqs=options.max_num_seqs,

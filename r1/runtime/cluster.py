@@ -14,6 +14,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from r1.runtime.address import join
 from r1.runtime.calls import Worker
+from r1.runtime.loopback import on_loopback
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,21 +55,21 @@ def connected(num_cpus: int = 2) -> Iterator[None]:
     num_cpus: what a cluster of one's own must offer at least; the machine may have fewer.
     """
     address = os.environ.get("RAY_ADDRESS")
-    if address:
-        join(address)
-    else:
-        # More CPUs than a small machine has do no harm: rollout and learner take turns.
-        ray.init(
-            address="local",
-            num_cpus=max(num_cpus, os.cpu_count() or 1),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    try:
+    with contextlib.ExitStack() as cleanup:
+        if address:
+            join(address)
+        else:
+            cleanup.enter_context(on_loopback())
+            # More CPUs than a small machine has do no harm: rollout and learner take turns.
+            ray.init(
+                address="local",
+                num_cpus=max(num_cpus, os.cpu_count() or 1),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        cleanup.callback(ray.shutdown)
         yield
-    finally:
-        ray.shutdown()
 
 
 def environment(num_threads: int) -> dict[str, dict[str, str]]:

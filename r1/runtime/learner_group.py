@@ -91,7 +91,7 @@ class LearnerGroup(PolicyLearner):
         self._is_busy = False
         self._saving: tuple[Path, Progress] | None = None
         self._num_restarts = 0
-        self._nodes = nodes_of(resources) if resources.devices else []
+        self._nodes_of_devices = nodes_of(resources) if resources.devices else []
         """Whose GPUs `resources.devices` are."""
         self._spawn()
 
@@ -135,7 +135,7 @@ class LearnerGroup(PolicyLearner):
             kill(worker)
         self._saving = None
         wait_for_places(self._resources, "learner ranks", self._config.deadline_s)
-        if self._nodes and nodes_of(self._resources) != self._nodes:
+        if self._nodes_of_devices and nodes_of(self._resources) != self._nodes_of_devices:
             raise RunError(
                 f"{lost}: its node is gone, and the GPUs that learner and engines share are others now; go on from the last "
                 "checkpoint with --resume RUN"
