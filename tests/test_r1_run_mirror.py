@@ -101,6 +101,26 @@ def test_a_checkpoint_waits_for_its_metrics(url):
     assert not [name for name in told.files() if "step-000002" in name]
 
 
+def test_a_checkpoint_that_comes_meanwhile_does_not_overtake_its_metrics(url):
+    place, told = begun(url)
+    write_step(place.folder, 1)
+
+    def train_on(name):  # while the first trace is sent, and after the metrics were
+        if name == "traces/step-000001.parquet":
+            write_step(place.folder, 2)
+            write_checkpoint(place.folder, 2)
+        return False
+
+    told.fails = train_on
+    with RunMirror(place, FaultLog()) as mirror:
+        mirror.wake()
+        wait_until(lambda: sent(told)[-1:] == ["traces/step-000001.parquet"])
+    names = sent(told)
+    assert names.count("metrics.jsonl") == 2
+    last_metrics = max(place for place, name in enumerate(names) if name == "metrics.jsonl")
+    assert last_metrics < min(place for place, name in enumerate(names) if name.startswith("checkpoints/step-000002"))
+
+
 def test_what_fails_once_is_a_fault_and_goes_at_the_next_step(url):
     place, told = begun(url)
     faults = FaultLog()
@@ -220,9 +240,10 @@ def test_a_run_comes_back_from_its_url_alone(url):
     assert sent(told) == ["writer.json", "metrics.jsonl", "traces/step-000003.parquet"]
 
 
-def test_a_checkpoint_without_its_last_file_is_not_taken(url):
+@pytest.mark.parametrize("missing", ["progress.json", "learner/.metadata"])  # an upload was killed, or a removal by hand
+def test_a_checkpoint_that_is_not_all_there_is_not_taken(url, missing):
     _, told = finished(url)
-    told.remove(["checkpoints/step-000002/progress.json"])  # the upload was killed before it
+    told.remove([f"checkpoints/step-000002/{missing}"])
     assert latest_checkpoint(resumed_place(url, told).folder)[1].step == 1
 
 
