@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from tiny import tiny_config
 
+from r1.run_place import new_place
 from r1.storage import Storage, StorageError, open_storage
 from r1.types import Progress
 
@@ -67,3 +68,23 @@ class ToldStorage(Storage):
     def remove(self, names):
         super().remove(names)
         self.events += [f"removed {name}" for name in names]
+
+
+def begun(url):
+    """A new run with its config.json, and the storage that is told how to behave."""
+    told, config = ToldStorage(url), config_at(url)
+    place = new_place(config, told)
+    begin(place.folder, config)
+    return place, told
+
+
+def sent(told):
+    return [event.removeprefix("sent ") for event in told.events if event.startswith("sent ")]
+
+
+def wait_until(is_true):
+    for _ in range(500):
+        if is_true():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("it did not happen within 5 s")

@@ -1,18 +1,14 @@
-"""A run's folder and its copy at a URL: what goes when, what is tried again, and how a run comes back from there."""
-
-import json
-import threading
+"""A run's folder and its copy at a URL: what goes when, and what is tried again."""
 
 import pytest
-from stored_runs import ToldStorage, begin, config_at, write_checkpoint, write_step
+from stored_runs import ToldStorage, begun, config_at, sent, wait_until, write_checkpoint, write_step
 
 from r1 import run_mirror, storage
-from r1.checkpoint import latest_checkpoint
 from r1.errors import RunError, UserError
 from r1.faults import FaultLog
 from r1.run_folder import removed_unless_begun
 from r1.run_mirror import RunMirror
-from r1.run_place import new_place, place_lines, resumed_place, storage_of
+from r1.run_place import new_place
 
 
 @pytest.fixture
@@ -20,18 +16,6 @@ def url(tmp_path, monkeypatch):
     monkeypatch.setattr(storage.tempfile, "tempdir", str(tmp_path / "node"))
     (tmp_path / "node").mkdir()
     return f"file://{tmp_path}/bucket/run"
-
-
-def begun(url):
-    """A new run with its config.json, and the storage that is told how to behave."""
-    told, config = ToldStorage(url), config_at(url)
-    place = new_place(config, told)
-    begin(place.folder, config)
-    return place, told
-
-
-def sent(told):
-    return [event.removeprefix("sent ") for event in told.events if event.startswith("sent ")]
 
 
 def test_all_is_there_in_an_order_that_can_be_cut_anywhere(url):
@@ -101,6 +85,26 @@ def test_a_checkpoint_waits_for_its_metrics(url):
     assert not [name for name in told.files() if "step-000002" in name]
 
 
+def test_a_checkpoint_that_comes_meanwhile_does_not_overtake_its_metrics(url):
+    place, told = begun(url)
+    write_step(place.folder, 1)
+
+    def train_on(name):  # while the first trace is sent, and after the metrics were
+        if name == "traces/step-000001.parquet":
+            write_step(place.folder, 2)
+            write_checkpoint(place.folder, 2)
+        return False
+
+    told.fails = train_on
+    with RunMirror(place, FaultLog()) as mirror:
+        mirror.wake()
+        wait_until(lambda: sent(told)[-1:] == ["traces/step-000001.parquet"])
+    names = sent(told)
+    assert names.count("metrics.jsonl") == 2
+    last_metrics = max(place for place, name in enumerate(names) if name == "metrics.jsonl")
+    assert last_metrics < min(place for place, name in enumerate(names) if name.startswith("checkpoints/step-000002"))
+
+
 def test_what_fails_once_is_a_fault_and_goes_at_the_next_step(url):
     place, told = begun(url)
     faults = FaultLog()
@@ -128,8 +132,9 @@ def test_storage_that_never_comes_back_ends_in_the_name_of_the_folder(url):
     assert all(part in str(caught.value) for part in (url, str(place.folder), "the cable is out", f"--resume {url}"))
     assert len(told.events) == 1 + run_mirror.MAX_FAILURES, "each of many files may cost a time limit"
     assert (place.folder / "traces/step-000007.parquet").is_file()
+    told.remove(["writer.json"])  # as if the storage had been away from the start
     with pytest.raises(UserError, match="holds a run for .* that was not sent there"):
-        new_place(config_at(url), open_empty(url))
+        new_place(config_at(url), told)
 
 
 def test_how_a_run_ended_is_not_hidden_by_its_storage(url):
@@ -182,115 +187,3 @@ def test_old_checkpoints_go_as_in_the_folder_and_stop_being_one_first(url):
     removed = [event for event in told.events if event.startswith("removed checkpoints/step-000002")]
     assert removed[0].endswith("progress.json")
     assert len(removed) == 5
-
-
-def finished(url, num_steps=2, **options):
-    """A run that is at the URL, with a checkpoint of each step; its scratch folder is gone unless `keep`."""
-    place, told = begun(url)
-    for step in range(1, num_steps + 1):
-        write_step(place.folder, step)
-        write_checkpoint(place.folder, step)
-    with RunMirror(place, FaultLog()):
-        pass
-    if not options.get("keep"):
-        place.remove_scratch()
-    return place, told
-
-
-def open_empty(url):
-    told = ToldStorage(url)
-    told.files = lambda folder="": {}
-    return told
-
-
-def test_a_run_comes_back_from_its_url_alone(url):
-    _, told = finished(url)
-    told.events.clear()
-    place = resumed_place(url, told)
-    checkpoint = "checkpoints/step-000002"
-    names = ["config.json", "metrics.jsonl", *(f"{checkpoint}/{n}" for n in ("learner/.metadata", "config.json", "progress.json"))]
-    assert told.events == [f"fetched {name}" for name in names]
-    assert latest_checkpoint(place.folder)[1].step == 2
-    told.events.clear()
-    assert resumed_place(url, told) == place
-    assert told.events == [], "what is there was fetched again"
-    write_step(place.folder, 3)
-    with RunMirror(place, FaultLog()):
-        pass
-    assert sent(told) == ["writer.json", "metrics.jsonl", "traces/step-000003.parquet"]
-
-
-def test_a_checkpoint_without_its_last_file_is_not_taken(url):
-    _, told = finished(url)
-    told.remove(["checkpoints/step-000002/progress.json"])  # the upload was killed before it
-    assert latest_checkpoint(resumed_place(url, told).folder)[1].step == 1
-
-
-def test_what_storage_did_not_take_is_not_lost(url):
-    place, told = begun(url)
-    told.fails = lambda name: "step-000002" in name
-    for step in (1, 2):
-        write_step(place.folder, step)
-        write_checkpoint(place.folder, step)
-    with pytest.raises(RunError), RunMirror(place, FaultLog(), end_limit_s=0):
-        pass
-    told.fails = lambda name: False
-    again = resumed_place(url, told)
-    assert again == place
-    assert latest_checkpoint(place.folder)[1].step == 2
-    with RunMirror(again, FaultLog()):
-        pass
-    assert "checkpoints/step-000002/progress.json" in told.files()
-
-
-def test_a_scratch_folder_that_was_overtaken_is_made_anew(url):
-    place, told = finished(url, keep=True)
-    (place.folder / "traces/step-000009.parquet").write_text("of another life")
-    told.write("writer.json", json.dumps({"writer": "another process"}).encode())
-    resumed_place(url, told)
-    assert not (place.folder / "traces").exists()
-
-
-def test_a_process_killed_before_its_first_upload_does_not_overtake(url):
-    place, told = finished(url, keep=True)
-    told.fails = lambda name: True
-    with pytest.raises(RunError), RunMirror(resumed_place(url, told), FaultLog(), end_limit_s=0):
-        pass
-    told.fails = lambda name: False
-    resumed_place(url, told)
-    assert (place.folder / "traces/step-000001.parquet").is_file()
-
-
-def test_urls_that_are_taken_or_hold_no_run(url):
-    _, told = finished(url)
-    with pytest.raises(UserError, match=f"{url}' exists already; choose another URL, or go on in it with --resume {url}"):
-        new_place(config_at(url), told)
-    with pytest.raises(UserError, match="exists already"):
-        place_lines(config_at(url))
-    with pytest.raises(UserError, match=r"option '--resume': .*/nothing' is not a run, it has no config.json"):
-        resumed_place(f"{url}/nothing", ToldStorage(f"{url}/nothing"))
-    with pytest.raises(UserError, match="memory of one process"):
-        storage_of(config_at("memory://bucket/run"), None)
-
-
-def test_a_dry_run_says_both_places_and_makes_neither(url, tmp_path):
-    lines = place_lines(config_at(url))
-    assert lines[0] == f"{url}/"
-    assert str(tmp_path / "node") in lines[1]
-    assert not (tmp_path / "bucket").exists()
-    assert list((tmp_path / "node").iterdir()) == []
-
-
-def test_unreachable_storage_is_the_users_to_mend(url, tmp_path):
-    (tmp_path / "bucket").write_text("a file where the folder should be")
-    with pytest.raises(UserError, match=r"option 'run_dir': .* cannot be written to: .*; check the URL"):
-        storage_of(config_at(url), None)
-    assert list((tmp_path / "node").iterdir()) == []
-
-
-def wait_until(is_true):
-    for _ in range(500):
-        if is_true():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("it did not happen within 5 s")

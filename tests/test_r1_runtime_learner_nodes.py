@@ -3,7 +3,7 @@
 import fake_ray
 import pytest
 from fake_ray import FakeHandle
-from stored_runs import begin, config_at
+from stored_runs import begin, config_at, write_step
 
 from r1 import node_scratch, storage
 from r1.checkpoint import begin_checkpoint, finish_checkpoint, latest_checkpoint
@@ -66,6 +66,7 @@ def begun(nodes):
     url = f"file://{nodes.root}/bucket/run"
     place = new_place(config_at(url), open_storage(url))
     begin(place.folder, config_at(url))
+    write_step(place.folder, 1)
     begin_writing(place.folder)
     return place
 

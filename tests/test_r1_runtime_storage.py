@@ -1,6 +1,7 @@
 """A run whose place is a bucket, over the S3 protocol: moto's server, s3fs, real Ray."""
 
 import io
+import shutil
 import socket
 import tempfile
 
@@ -32,7 +33,7 @@ SMALL = [
 
 
 @pytest.fixture
-def bucket(tmp_path, monkeypatch):
+def bucket(monkeypatch):
     """The URL of a bucket that a server on loopback holds, reached by the environment alone, and scratch folders of its own."""
     import s3fs
     from moto.server import ThreadedMotoServer
@@ -41,13 +42,14 @@ def bucket(tmp_path, monkeypatch):
     server.start()
     host, port = server.get_host_and_port()
     in_environment(monkeypatch, f"http://{host}:{port}")
-    (tmp_path / "node").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "node"))  # of the ranks as well
+    short = tempfile.mkdtemp(prefix="r1-")  # not tmp_path: Ray puts sockets there, whose paths may have 107 bytes
+    monkeypatch.setenv("TMPDIR", short)  # of the ranks as well
     monkeypatch.setattr(tempfile, "tempdir", None)
     s3fs.S3FileSystem.clear_instance_cache()  # which would know another server
     s3fs.S3FileSystem().mkdir("bucket")
     yield "s3://bucket"
     server.stop()
+    shutil.rmtree(short)
     s3fs.S3FileSystem.clear_instance_cache()
 
 
