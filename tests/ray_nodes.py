@@ -84,8 +84,11 @@ class RayNodes:
 
     def actors(self) -> dict[str, str]:
         """Class of each living actor -> address of its node."""
-        address = {node["node_id"]: node["node_ip"] for node in self.state("nodes")}
-        return {actor["class_name"]: address[actor["node_id"]] for actor in self.state("actors") if actor["state"] == "ALIVE"}
+        nodes, actors = [], []
+        while not (nodes and actors):  # each time that is not answered takes 30 s, or pytest's own limit ends it
+            nodes, actors = self.state("nodes"), self.state("actors")
+        address = {node["node_id"]: node["node_ip"] for node in nodes}
+        return {actor["class_name"]: address[actor["node_id"]] for actor in actors if actor["state"] == "ALIVE"}
 
     def state(self, kind: str) -> list[dict]:
         """What Ray says of its nodes, actors, placement_groups ...; nothing while the job server does not answer."""

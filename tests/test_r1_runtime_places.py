@@ -1,6 +1,7 @@
 """Where work goes that may go anywhere, who is told to be where, and what is done when a place is gone. No cluster."""
 
 import re
+import signal
 import time
 from types import SimpleNamespace
 
@@ -11,7 +12,8 @@ from tiny import tiny_config
 
 from r1.errors import RunError, WorkerLost
 from r1.faults import FaultLog
-from r1.runtime import learner_group, places, rollout_team
+from r1.runtime import cluster, learner_group, places, rollout_team
+from r1.runtime.calls import Worker
 from r1.runtime.cluster import Resources
 from r1.runtime.learner_group import LearnerGroup
 from r1.runtime.places import missing_places, nodes_of, roomiest_node, wait_for_places
@@ -62,6 +64,16 @@ def test_places_are_told_on_several_nodes_and_again_when_they_change():
         "learner": "10.0.0.3",
         "rollout worker 0": "10.0.0.2",
     }
+
+
+@pytest.mark.parametrize(("node_id", "killed"), [("here", [(4711, signal.SIGKILL)]), ("elsewhere", []), ("", [])])
+def test_a_process_is_killed_by_its_number_on_the_drivers_own_node_alone(monkeypatch, node_id, killed):
+    by_ray, by_number = [], []
+    monkeypatch.setattr(cluster.ray, "kill", by_ray.append)
+    monkeypatch.setattr(cluster.ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "here"))
+    monkeypatch.setattr(cluster.os, "kill", lambda *arguments: by_number.append(arguments))
+    cluster.kill(Worker(name="learner", handle="handle", at=Whereabouts(pid=4711, node_id=node_id)))
+    assert (by_ray, by_number) == (["handle"], killed)
 
 
 @pytest.fixture

@@ -250,7 +250,7 @@ class RolloutTeam:
         self._on_up(name)
 
     def _waits_for_place(self, name: str) -> bool:
-        """Whether a worker cannot start since its node is gone: the others go on without it, and without others the run ends."""
+        """Whether a worker cannot start since its node is gone. Others go on without it; where none has a place the run ends."""
         call = self._calls[name]
         waited_s = time.monotonic() - call.since
         if call.phase != "start" or waited_s <= self._deadline_s:
@@ -259,7 +259,7 @@ class RolloutTeam:
         if missing is None:
             return False
         here = f"{where(name, 'start', self._about())}, waited {waited_s:.0f} s: {missing}"
-        if not self._ready():
+        if all(missing_places(self._resources, other, index) for other, index in self._index.items()):
             raise RunError(f"{here}; {REMEDY}")
         self._faults.add("rollout_worker", f"{here}; the run goes on without it until there is one")
         self._calls[name] = replace(call, since=time.monotonic())
