@@ -53,6 +53,13 @@ def test_the_address_of_the_job_server_is_explained_by_ray(monkeypatch):
     assert "It looks like you set RAY_ADDRESS to an HTTP address" in refusal("http://127.0.0.1:1", monkeypatch)
 
 
-@pytest.mark.parametrize("place", ["auto", "local", "http://127.0.0.1:8265", "ray://127.0.0.1:10001", "nonsense"])
+def test_auto_is_the_cluster_that_it_finds(monkeypatch):
+    monkeypatch.setattr(address, "get_ray_address_from_environment", lambda place, temp_dir: "127.0.0.1:1")
+    assert "127.0.0.1:1 cannot be reached" in address.why_unanswered("auto")
+    monkeypatch.setattr(address, "get_ray_address_from_environment", lambda place, temp_dir: None)
+    assert address.why_unanswered("auto") is None
+
+
+@pytest.mark.parametrize("place", ["local", "http://127.0.0.1:8265", "ray://127.0.0.1:10001", "nonsense"])
 def test_other_forms_are_left_to_ray(place):
     assert address.why_unanswered(place) is None

@@ -40,7 +40,7 @@ def doctor(
       r1 doctor                                                 this machine
       r1 doctor launch/configs/quickstart.toml num_steps=500    and what this run needs
       r1 doctor CONFIG --address 10.0.0.1:6379                  each node of a cluster
-      ray job submit --working-dir . -- python -m r1.cli.main doctor CONFIG --address auto   as a submitted run would find it
+      ray job submit --working-dir . -- python -m r1.cli.main doctor CONFIG   the same as a submitted run finds it
     """
     from r1.config import load_config
     from r1.doctor.diagnosis import diagnose

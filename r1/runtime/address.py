@@ -5,6 +5,7 @@ import logging
 import grpc
 import ray
 from ray._private.grpc_utils import init_grpc_channel  # knows Ray's settings for TLS; nothing public does
+from ray._private.services import get_ray_address_from_environment
 from ray.core.generated.gcs_service_pb2 import GetClusterIdRequest
 from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 from ray.exceptions import AuthenticationError
@@ -33,8 +34,12 @@ def join(address: str) -> None:
 
 
 def why_unanswered(address: str) -> str | None:
-    """Why no cluster answers at HOST:PORT, in words; None where one does, and for the other forms (auto, http://), which
-    `ray.init` itself refuses at once."""
+    """Why no cluster answers at HOST:PORT, or at the one that `auto` finds on this machine; None where one does.
+
+    None as well for the other forms (http://, and auto where there is none), which `ray.init` itself refuses at once.
+    """
+    if address == "auto":
+        address = get_ray_address_from_environment("auto", None) or ""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or "//" in host:
         return None
