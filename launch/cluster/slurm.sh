@@ -15,7 +15,8 @@
 #   R1_PYTHON      the Python that runs it             (default: .venv/bin/python)
 #   R1_RAY_LOGS    a folder that gets Ray's own logs   (default: they go with the rest of /tmp/r1-JOBID-NODE)
 #
-# Run: NOTHING YET
+# Run: all of it with an srun and scontrol that start two "nodes" on one machine, with a real Ray and a training in name only
+# (tests/test_launch_cluster_slurm.py). Not run: Slurm, two machines, a GPU.
 #SBATCH --job-name=r1
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -30,7 +31,7 @@
 set -euo pipefail
 
 if [[ $# -lt 1 || $1 == -h || $1 == --help ]]; then
-    sed -n '2,18s/^# \{0,1\}//p' "$0"
+    sed -n '2,/^# Run:/{/^# Run:/!s/^# \{0,1\}//p}' "$0"
     exit 2
 fi
 fail() { echo "error: $*" >&2; exit 2; }
