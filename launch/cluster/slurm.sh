@@ -44,8 +44,7 @@ export R1_PYTHON=${R1_PYTHON:-$PWD/.venv/bin/python}
 # Below Linux's own range for outgoing connections (from 32768), and different for jobs that may share a node.
 export R1_PORT=$((20000 + SLURM_JOB_ID % 1000 * 10))
 R1_HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-export R1_HEAD
-export RAY_ADDRESS=$R1_HEAD:$R1_PORT RAY_AUTH_MODE=token
+export R1_HEAD RAY_ADDRESS=$R1_HEAD:$R1_PORT RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$("$R1_PYTHON" -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_TOKEN
 
@@ -68,7 +67,7 @@ trap "kill -TERM $ray" TERM
 wait "$ray" || wait "$ray" || true   # the trap ends the first wait, not Ray
 if [[ -n ${R1_RAY_LOGS:-} ]]; then
     mkdir -p "$R1_RAY_LOGS"
-    cp -r "$folder"/session_*/logs "$R1_RAY_LOGS/$SLURM_JOB_ID-$SLURM_NODEID" || true
+    cp -r "$folder"/session_[0-9]*/logs "$R1_RAY_LOGS/$SLURM_JOB_ID-$SLURM_NODEID" || true
 fi
 rm -rf "$folder"
 '
