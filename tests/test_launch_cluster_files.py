@@ -143,7 +143,9 @@ def test_the_parts_of_the_ray_job_fit_together():
     for template in templates:
         spec = template["spec"]
         [container] = spec["containers"]
-        assert {mount["name"] for mount in container.get("volumeMounts", [])} == {part["name"] for part in spec.get("volumes", [])}
+        assert {mount["name"] for mount in container.get("volumeMounts", [])} == {
+            part["name"] for part in spec.get("volumes", [])
+        }
         assert template["metadata"]["labels"] == policy["spec"]["podSelector"]["matchLabels"]
         assert container["resources"]["requests"].keys() == container["resources"]["limits"].keys()
     for template in templates[1:]:
@@ -173,7 +175,11 @@ def test_what_the_hooks_wait_for_are_processes_of_a_run():
     [pattern] = re.findall(r"-f '([^']*)'", at_worker)
     sources = "".join(path.read_text() for path in (ROOT / "r1/runtime").glob("*.py"))
     actors = re.findall(r"^class (\w+Worker)\b", sources, re.MULTILINE)
-    assert {name for name in actors if re.match(pattern, f"ray::{name}.step")} == {"RolloutWorker", "LearnerWorker", "RewardWorker"}
+    assert {name for name in actors if re.match(pattern, f"ray::{name}.step")} == {
+        "RolloutWorker",
+        "LearnerWorker",
+        "RewardWorker",
+    }
     assert not re.match(pattern, "ray::IDLE")
     assert not re.match(pattern, "ray::DashboardAgent")
 

@@ -133,9 +133,7 @@ esac
         (signal.SIGTERM, 143, False),  # somebody wants it to end
     ],
 )
-def test_a_signal_is_passed_on_and_only_the_end_of_the_time_queues_the_job_again(
-    allocation, tmp_path, number, on_term, requeued
-):
+def test_a_signal_is_passed_on_and_only_the_end_of_the_time_queues_the_job_again(allocation, tmp_path, number, on_term, requeued):
     (tmp_path / "bin/ray").unlink()
     executable(tmp_path / "bin/ray", FAST_RAY)
     executable(tmp_path / "bin/python", FAST_PYTHON)

@@ -15,7 +15,8 @@
 #   R1_PYTHON      the Python that runs it             (default: .venv/bin/python)
 #   R1_RAY_LOGS    a folder that gets Ray's own logs   (default: they go with the rest of /tmp/r1-JOBID-NODE)
 #
-# Run: NOTHING YET
+# Run: all of it with an srun and scontrol that start two "nodes" on one machine, with a real Ray and a training in name only
+# (tests/test_launch_cluster_slurm.py). Not run: Slurm, two machines, a GPU.
 #SBATCH --job-name=r1
 #SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
@@ -30,7 +31,7 @@
 set -euo pipefail
 
 if [[ $# -lt 1 || $1 == -h || $1 == --help ]]; then
-    sed -n '2,18s/^# \{0,1\}//p' "$0"
+    sed -n '2,/^# Run:/{/^# Run:/!s/^# \{0,1\}//p}' "$0"
     exit 2
 fi
 fail() { echo "error: $*" >&2; exit 2; }
@@ -43,8 +44,7 @@ export R1_PYTHON=${R1_PYTHON:-$PWD/.venv/bin/python}
 # Below Linux's own range for outgoing connections (from 32768), and different for jobs that may share a node.
 export R1_PORT=$((20000 + SLURM_JOB_ID % 1000 * 10))
 R1_HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-export R1_HEAD
-export RAY_ADDRESS=$R1_HEAD:$R1_PORT RAY_AUTH_MODE=token
+export R1_HEAD RAY_ADDRESS=$R1_HEAD:$R1_PORT RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$("$R1_PYTHON" -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_TOKEN
 
@@ -67,7 +67,7 @@ trap "kill -TERM $ray" TERM
 wait "$ray" || wait "$ray" || true   # the trap ends the first wait, not Ray
 if [[ -n ${R1_RAY_LOGS:-} ]]; then
     mkdir -p "$R1_RAY_LOGS"
-    cp -r "$folder"/session_*/logs "$R1_RAY_LOGS/$SLURM_JOB_ID-$SLURM_NODEID" || true
+    cp -r "$folder"/session_[0-9]*/logs "$R1_RAY_LOGS/$SLURM_JOB_ID-$SLURM_NODEID" || true
 fi
 rm -rf "$folder"
 '
