@@ -106,30 +106,38 @@ def test_engines_learner_and_rewards_on_three_nodes_that_have_only_the_upload(cl
 
 
 def test_a_run_heals_when_nodes_die(cluster, tmp_path):
-    cluster.add_node()
-    num_steps = 16
+    for _ in range(2):  # before the run: its steps take half a second, and a node takes some
+        cluster.add_node()
+    num_steps = 24
     with closing(Job(cluster, tmp_path, *SMALL, f"num_steps={num_steps}", "deadline_s=300")) as job:
         job.wait_for_step(1)
-        before = cluster.actors()
-        # One node each, and the rewards where a CPU is free.
-        assert len({before[ENGINE], before[LEARNER], before[REWARDS], cluster.head}) == 4
-        # There is room for the engine elsewhere.
-        cluster.kill_node(before[ENGINE])
+        first = cluster.actors()
+        # One node each, and the rewards on one of the two that have a CPU free.
+        assert len({first[ENGINE], first[LEARNER], first[REWARDS], cluster.head}) == 4
+        [free] = cluster.alive() - {first[ENGINE], first[LEARNER], first[REWARDS], cluster.head}
+        cluster.kill_node(first[REWARDS])
         job.wait_for_step(len(steps_of(job.run_dir)) + 2)
-        between = cluster.actors()
-        assert between == before | {ENGINE: before[REWARDS]}
+        second = cluster.actors()
+        assert second == first | {REWARDS: free}
+        # The engine finds room there too.
+        cluster.kill_node(second[ENGINE])
+        job.wait_for_step(len(steps_of(job.run_dir)) + 2)
+        third = cluster.actors()
+        assert third == second | {ENGINE: free}
         # There is none for the learner, until another node comes.
-        cluster.kill_node(between[LEARNER])
+        cluster.kill_node(third[LEARNER])
         added = cluster.add_node()
         job.wait()
     assert_whole(job.run_dir, num_steps)
     summary = json.loads((job.run_dir / "summary.json").read_text())
     places = {name: at["address"] for name, at in summary["workers"].items()}
-    assert places == {"rollout worker 0": between[ENGINE], "learner": added, "reward pool": between[REWARDS]}
+    assert places == {"rollout worker 0": free, "learner": added, "reward pool": free}
     said = "\n".join(summary["faults"])
+    assert re.search(r"reward pool, phase score.*; it is replaced, \d+ groups are scored again", said), said
     assert re.search(r"rollout worker 0, phase \w+, .*; it is replaced, \d+ groups are sampled again", said), said
     assert re.search(r"learner, .*; the learner is started again, the run goes on after step \d+", said), said
     metrics = steps_of(job.run_dir)[-1]["metrics"]
+    assert metrics["faults/reward_worker"] >= 1
     assert metrics["faults/rollout_worker"] >= 1
     assert metrics["faults/learner"] >= 1
     assert metrics["sync/workers_object_store"] == 1
