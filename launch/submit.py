@@ -40,6 +40,8 @@ exit codes: 0 SUCCEEDED, 1 FAILED or STOPPED, 2 refused before anything was sent
 def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_intermixed_args(arguments)
     try:
+        if not (Path("launch/train.py").is_file() and Path("pyproject.toml").is_file()):
+            raise UserError(f"{str(Path.cwd())!r} is not a checkout of r1, which is what is sent; change into one")
         config = load_config(given.config, given.overrides)
         address = _address(os.environ)
         runs = _runs_folder(given.runs, config, address)
@@ -110,7 +112,7 @@ def _submit_and_follow(submission: "Submission", *, waits: bool) -> int:
     print(f"job {job.job_id} {str(status).lower()}", flush=True)
     if status == "STOPPED":
         again = shlex.join(["launch/submit.sh", *sys.argv[1:]])
-        print(f"it was stopped before its end; the same command goes on from its checkpoint: {again}")
+        print(f"it was stopped before its end; the same command goes on with its run: {again}")
     return 0 if status == "SUCCEEDED" else 1
 
 

@@ -126,6 +126,13 @@ def test_a_config_outside_of_the_upload_is_refused(submit, tmp_path):
     assert "is not in the upload" in error
 
 
+def test_only_a_checkout_is_sent(submit, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, _, error = submit(str(ROOT / QUICKSTART))
+    assert code == 2
+    assert "is not a checkout of r1" in error
+
+
 @contextmanager
 def server(status, body=b"{}"):
     """An HTTP server that answers every request alike; None: it takes a connection and says nothing."""
@@ -209,7 +216,7 @@ def test_where_a_run_writes_by_default(submit, client, monkeypatch):
 def test_how_a_job_ended(submit, client):
     for status, code, says in (
         (JobStatus.FAILED, 1, "job raysubmit_1 failed"),
-        (JobStatus.STOPPED, 1, f"goes on from its checkpoint: launch/submit.sh {QUICKSTART} seed=3"),
+        (JobStatus.STOPPED, 1, f"goes on with its run: launch/submit.sh {QUICKSTART} seed=3"),
     ):
         client([[]], [status])
         got, out, _ = submit(QUICKSTART, "seed=3", address="http://127.0.0.1:7")
