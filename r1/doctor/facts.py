@@ -27,6 +27,8 @@ OURS = ("r1", "rewards", "tasks", "launch")
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 RAY_PORTS = (6379, 8265)
 """Where `ray start --head` listens: the cluster's address, and the dashboard with its job server."""
+RAY_WORDS = ("gcs_server", "ray-dashboard", "ray/dashboard", "ray::")
+"""In the command line of a process of Ray's that listens there."""
 NVIDIA_SMI_LIMIT_S = 10
 
 
@@ -199,7 +201,7 @@ def _owner(pid: int | None) -> str:
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
         command = " ".join(process.cmdline())
-        return "ray" if "gcs_server" in command or "ray" in command.lower() else process.name()
+        return "ray" if any(word in command for word in RAY_WORDS) else process.name()
     return "a process that has ended"
 
 

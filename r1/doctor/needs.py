@@ -6,7 +6,7 @@ from typing import Any
 
 from r1.config import RunConfig
 from r1.doctor.versions import PACKAGES
-from r1.storage import is_url
+from r1.storage import is_url, scratch_folder
 
 # torch and transformers come with the estimates, which are imported where a size is asked for.
 
@@ -84,6 +84,6 @@ def request_for(config: RunConfig | None, run_dir: Path | None = None) -> dict[s
         "model": config.model.path,
         "files": [place for place in places if place and is_file(place)],
         "reward_files": [path for path in rewards if path],
-        # A storage by URL is no folder of any node.
-        "run_dir": None if is_url(where) else str(Path(where).absolute()),
+        # What goes to a URL is written on this machine first.
+        "run_dir": str(scratch_folder(where) if is_url(where) else Path(where).absolute()),
     }
