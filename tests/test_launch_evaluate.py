@@ -198,3 +198,11 @@ def test_few_shot_examples_come_from_a_file_of_their_own_and_are_not_evaluated(t
     assert loaded.prompts[0].text == "Question: 3+1=\nAnswer: 3 and one\n#### 4\n\nQuestion: 0+1=\nAnswer:"
     assert loaded.task.rewards == {"math_answer": 1.0, "reasoning_format": 0.0}
     assert not loaded.format_gates_accuracy
+
+
+def test_few_shot_of_a_task_without_training_problems_asks_for_examples(tmp_path):
+    evaluated = tmp_path / "amc.jsonl"
+    evaluated.write_text('{"question": "1+1=", "answer": "2"}\n')
+    settings = settings_of(tasks=[{"name": "amc23", "path": str(evaluated)}], template="few_shot:1")
+    with pytest.raises(UserError, match=r"'amc23' has none; choose another template; or give --examples PATH: few_shot:1 shows training"):
+        load_prompts(settings, None)

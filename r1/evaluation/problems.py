@@ -5,15 +5,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from r1.config import TaskConfig
+from r1.errors import UserError
 from r1.evaluation.settings import EvaluationSettings
 from r1.problem_sets import load_examples, load_split
 from r1.prompt_stream import make_prompt_stream, worked_examples
-from r1.prompts import get_template
+from r1.prompts import Template, get_template
 from r1.scoring_rules import FORMAT_GATE
 from r1.seeds import derive_seed
 from r1.task_options import find_task, rewarded_as_configured
 from r1.types import Prompt
-from tasks.base import Loaded, Source, Task
+from tasks.base import Loaded, Problem, Source, Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,11 +63,6 @@ def load_prompts(settings: EvaluationSettings, tokenizer: Any) -> list[TaskPromp
         # Of a file all problems are taken, and none is held out of it, whichever split it stands for.
         split = settings.split if named.path is None else "heldout"
         found = load_split(task, split, None, Source(heldout_path=named.path, **fields))
-        if settings.examples is None:
-            examples = load_examples(template, task, Source(**fields))
-        else:
-            shown = load_split(task, "heldout", None, Source(heldout_path=settings.examples, **fields))
-            examples = worked_examples(template, task, shown.problems)
         stream = make_prompt_stream(
             found.problems[: settings.num_problems],
             task,
@@ -74,7 +70,7 @@ def load_prompts(settings: EvaluationSettings, tokenizer: Any) -> list[TaskPromp
             tokenizer,
             max_prompt_tokens=settings.max_prompt_tokens,
             seed=settings.seed,
-            examples=examples,
+            examples=_examples(settings, template, task, fields),
         )
         has_format = FORMAT_GATE in task.rewards
         loaded.append(
@@ -87,6 +83,17 @@ def load_prompts(settings: EvaluationSettings, tokenizer: Any) -> list[TaskPromp
             )
         )
     return loaded
+
+
+def _examples(settings: EvaluationSettings, template: Template, task: Task, fields: dict[str, Any]) -> tuple[Problem, ...]:
+    """What a few-shot template shows: problems of `settings.examples`, else the task's own training problems."""
+    if settings.examples is not None:
+        shown = load_split(task, "heldout", None, Source(heldout_path=settings.examples, **fields))
+        return worked_examples(template, task, shown.problems)
+    try:
+        return load_examples(template, task, Source(**fields))
+    except UserError as error:
+        raise UserError(f"{error}; or give --examples PATH: {settings.template} shows training problems") from error
 
 
 def chunks_of(settings: EvaluationSettings, tasks: Sequence[TaskPrompts]) -> Iterator[Chunk]:
