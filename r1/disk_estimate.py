@@ -6,6 +6,7 @@ from pathlib import Path
 from r1.checkpoint import FOLDER, KEEP_LAST, complete_checkpoints
 from r1.config import RunConfig
 from r1.errors import UserError
+from r1.files import nearest_existing
 from r1.memory_estimate import BYTES, FLOAT32, ModelShape, model_shape
 from r1.sizes import size
 
@@ -26,7 +27,7 @@ def checkpoints_at_once(config: RunConfig) -> int:
 
 def check_disk(config: RunConfig, run_dir: Path) -> None:
     """Raise `UserError` where the checkpoints that are still to come do not fit beside what is there."""
-    above = next(folder for folder in (run_dir, *run_dir.parents) if folder.exists())
+    above = nearest_existing(run_dir)
     # What a run left half-written when its disk was full is removed by the next save.
     partial = [file.stat().st_size for file in (run_dir / FOLDER).glob(".partial-*/**/*") if file.is_file()]
     free = shutil.disk_usage(above).free + sum(partial)

@@ -1,11 +1,21 @@
-"""Writing files so that a reader, or a run that is killed at any moment, finds the old one or the new one, whole."""
+"""Where files go, and writing them so that a reader, or a run that is killed, finds the old one or the new one, whole."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from r1.errors import RunError
+from r1.errors import RunError, UserError
+
+
+def nearest_existing(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that exists; a `UserError` for a run_dir that no system call takes."""
+    path = path.absolute()
+    try:
+        # exists() raises where a folder above may not be entered, and for a name that is too long.
+        return next(folder for folder in (path, *path.parents) if folder.exists())
+    except OSError as error:
+        raise UserError(f"option 'run_dir': cannot create {str(path)!r}: {error.strerror}; choose another folder") from error
 
 
 @contextmanager

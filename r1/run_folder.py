@@ -12,6 +12,7 @@ from typing import Any
 from r1.checkpoint import latest_checkpoint
 from r1.config import RunConfig
 from r1.errors import UserError
+from r1.files import nearest_existing
 from r1.metrics import read_metrics
 from r1.types import Progress
 
@@ -33,9 +34,9 @@ def make_run_folder(config: RunConfig) -> Path:
 def new_run_folder(config: RunConfig) -> Path:
     """The folder that `make_run_folder` would create, refused as it would be; DATE-TIME stands for the moment of the start."""
     run_dir = path_of_run(config, "DATE-TIME")
-    if run_dir.exists():
+    above = nearest_existing(run_dir)
+    if above == run_dir:
         raise _exists_already(run_dir)
-    above = next(parent for parent in run_dir.parents if parent.exists())
     if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
         reason = "Permission denied" if above.is_dir() else "Not a directory"
         raise UserError(f"option 'run_dir': cannot create {str(run_dir)!r}: {reason}; choose another folder")

@@ -23,7 +23,7 @@ _HEALTHY = {
     "memory": 32 * GIB,
     "memory_free": 20 * GIB,
     "shm": {"total": 16 * GIB, "free": 16 * GIB},
-    "disk": {"path": HERE, "writable": True, "total": 100 * GIB, "free": 50 * GIB},
+    "disk": {"path": HERE, "writable": True, "why": None, "total": 100 * GIB, "free": 50 * GIB},
     "ray_disk": {"total": 100 * GIB, "free": 50 * GIB},
     "open_files": 65_536,
     "ports": {6379: [], 8265: []},

@@ -71,6 +71,11 @@ def test_what_a_configuration_names_and_is_not_there(override, check, says):
     assert says in line
 
 
+def test_a_run_dir_that_no_system_call_takes(tmp_path):
+    found = verdicts(doctor(QUICKSTART, f"model.path={MODEL}", f"run_dir={tmp_path / ('x' * 300)}", "--json"))
+    assert (found["disk"], found["run_dir"]) == ("red", "red")
+
+
 def test_an_address_where_nobody_is_leaves_the_rest_of_the_report():
     result = doctor("--address", "127.0.0.1:1", "--json")
     assert result.exit_code == 1

@@ -77,3 +77,8 @@ def test_what_a_resumed_run_has_already_is_not_wanted_again(tmp_path, monkeypatc
     # What was left half-written is removed by the next save.
     (begin_checkpoint(tmp_path, 50) / "half").write_bytes(b"1")
     check_disk(config, tmp_path)
+
+
+def test_a_run_dir_that_no_system_call_takes_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"^option 'run_dir': cannot create '/.*': File name too long; choose another folder$"):
+        check_disk(tiny_config(), tmp_path / ("x" * 300))

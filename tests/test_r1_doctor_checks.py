@@ -40,6 +40,7 @@ def test_a_healthy_machine_with_gpus_is_green():
         # 40 GiB wanted, on a GPU of which another job has taken 60 of 80.
         (checks.check_gpu_memory, {**ON_GPUS, "gpus": [GPU, {**GPU, "free": 20 * GIB}]}, "20.0 GiB free of 80.0 GiB on the fullest"),
         (checks.check_memory, {"memory_free": 15 * GIB}, "15.0 GiB free of 32.0 GiB, this run wants about 16.0 GiB"),
+        (checks.check_disk, {"disk.why": "File name too long"}, f"{HERE} cannot be made (File name too long): choose another run_d"),
         (checks.check_disk, {"disk.writable": False}, f"{HERE} cannot be written to"),
         (checks.check_disk, {"disk.free": 29 * GIB}, f"29.0 GiB free in {HERE}, the run's checkpoints want 30.0 GiB"),
         (checks.check_shm, {"shm": {"total": 64 * 2**20, "free": 64 * 2**20}}, "64.0 MiB free of 64.0 MiB in /dev/shm, a weight"),
@@ -114,6 +115,7 @@ def test_without_a_configuration_little_room_is_a_warning(check, changes):
         (checks.check_dashboard, {"ports": {8265: [{"address": "::ffff:127.0.0.1", "owner": "ray"}]}}),
         (checks.check_dashboard, {"ports": {8265: [{"address": "0.0.0.0", "owner": "ray"}]}, "ray.auth_mode": "token"}),
         (checks.check_model, {"model": {"kind": "hub", "found": False, "has_config": False, "files": {}, "hub": None}}),
+        (checks.check_disk, {"ray_disk": None}),
     ],
 )
 def test_it_is_green(check, changes):

@@ -60,6 +60,13 @@ def test_the_code_digest_is_that_of_the_files(tmp_path, monkeypatch):
     assert facts._code_digest() == before
 
 
+def test_a_folder_that_cannot_even_be_looked_for_is_a_fact(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("y" * 300)))
+    found = facts.gather({"packages": (), "run_dir": str(tmp_path / ("x" * 300))})
+    assert (found["disk"]["writable"], found["disk"]["why"]) == (False, "File name too long")
+    assert found["ray_disk"] is None
+
+
 def nvidia_smi(folder, text, code=0):
     """A program of that name, first on the path."""
     program = folder / "nvidia-smi"

@@ -93,11 +93,13 @@ def check_memory(facts: Facts, needs: Needs | None) -> Result | None:
 def check_disk(facts: Facts, needs: Needs | None) -> Result:
     disk, ray = facts["disk"], facts["ray_disk"]
     found = f"{size(disk['free'])} free in {disk['path']}"
+    if disk["why"]:
+        return red("disk", f"{disk['path']} cannot be made ({disk['why']}): choose another run_dir, or change its rights")
     if not disk["writable"]:
         return red("disk", f"{disk['path']} cannot be written to: choose another run_dir, or change its rights")
     if needs and needs.disk > disk["free"]:
         return red("disk", f"{found}, the run's checkpoints want {size(needs.disk)}: make room, or raise checkpoint.every")
-    if ray["free"] < (1 - RAY_DISK_SHARE) * ray["total"]:
+    if ray and ray["free"] < (1 - RAY_DISK_SHARE) * ray["total"]:
         full = f"{1 - ray['free'] / ray['total']:.0%} full, above {RAY_DISK_SHARE:.0%} Ray stores nothing there"
         return warning("disk", f"the disk with Ray's folder is {full}: make room, or set RAY_TMPDIR")
     if needs is None:

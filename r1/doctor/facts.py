@@ -38,7 +38,6 @@ def gather(request: Mapping[str, Any]) -> dict[str, Any]:
     request: what the run wants to find here (r1/doctor/needs.py): packages, model, files, reward_files, run_dir, token; the last
         five may be absent.
     """
-    above = _nearest(request.get("run_dir") or "runs")
     return {
         "host": socket.gethostname(),
         "python": platform.python_version(),
@@ -52,7 +51,7 @@ def gather(request: Mapping[str, Any]) -> dict[str, Any]:
         **_gpus(),
         **_memory(),
         "shm": _usage("/dev/shm"),
-        "disk": {"path": str(above), "writable": os.access(above, os.W_OK | os.X_OK), **(_usage(str(above)) or {})},
+        "disk": _disk(request.get("run_dir") or "runs"),
         "ray_disk": _usage(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()),
         "open_files": _open_files(),
         "ports": {port: _listeners(port) for port in RAY_PORTS},
@@ -169,11 +168,24 @@ def _nearest(path: str) -> Path:
 
 
 def _usage(path: str) -> dict[str, int] | None:
-    """Bytes of the file system that holds the path, or that would; None where there is none."""
+    """Bytes of the file system that holds the path, or that would; None where there is none, or it may not be looked at."""
     if path == "/dev/shm" and not Path(path).is_dir():
         return None
-    usage = shutil.disk_usage(_nearest(path))
-    return {"total": usage.total, "free": usage.free}
+    with contextlib.suppress(OSError):
+        usage = shutil.disk_usage(_nearest(path))
+        return {"total": usage.total, "free": usage.free}
+    return None
+
+
+def _disk(path: str) -> dict[str, Any]:
+    """The folder that holds the path, or would; why: it cannot even be looked for, or None."""
+    try:
+        above = _nearest(path)
+        usage = shutil.disk_usage(above)
+    except OSError as error:  # a folder above that may not be entered, a name that is too long
+        return {"path": path, "writable": False, "total": 0, "free": 0, "why": error.strerror}
+    writable = os.access(above, os.W_OK | os.X_OK)
+    return {"path": str(above), "writable": writable, "total": usage.total, "free": usage.free, "why": None}
 
 
 def _listeners(port: int) -> list[dict[str, str]] | None:

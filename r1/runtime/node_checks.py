@@ -15,6 +15,7 @@ from r1.doctor.cluster_checks import check_answers, check_run_dir, check_same_co
 from r1.doctor.needs import request_for
 from r1.doctor.result import Result
 from r1.errors import UserError
+from r1.files import nearest_existing
 from r1.runtime.node_probe import Answers, ask_nodes
 
 
@@ -62,11 +63,10 @@ def left_token(folder: Path | None) -> Iterator[Path | None]:
     if folder is None:
         yield None
         return
-    above = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
-    token = above / f".r1-doctor-{uuid.uuid4().hex}"
     try:
+        token = nearest_existing(folder) / f".r1-doctor-{uuid.uuid4().hex}"
         token.write_text(token.name, encoding="utf-8")
-    except OSError:
+    except (OSError, UserError):
         yield None
         return
     try:
