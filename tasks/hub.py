@@ -20,12 +20,18 @@ def use_hub() -> str | None:
     (huggingface_hub 2.4: a missing data set took 42 s to be said). So it is told to be offline, as HF_HUB_OFFLINE=1 does, and
     so are the processes that this one starts.
     """
-    if os.environ.get("HF_HUB_OFFLINE"):
+    if is_offline():
         return None  # the user's own choice; the library says so itself
     problem = why_unreachable(os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT)
     if problem:
         _go_offline()
     return problem
+
+
+def is_offline() -> bool:
+    """Whether the user has chosen to be, by what the hub's own client takes for yes (huggingface_hub.constants)."""
+    chosen = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return chosen.upper() in ("1", "ON", "YES", "TRUE")
 
 
 @cache

@@ -41,6 +41,7 @@ LIGHT = [
     "r1.doctor.cluster_checks",
     "r1.doctor.diagnosis",
     "r1.doctor.facts",
+    "r1.doctor.reach",
     "r1.evaluation.forcing",
     "r1.evaluation.majority",
     "r1.evaluation.metrics",

@@ -76,6 +76,22 @@ def test_a_run_dir_that_no_system_call_takes(tmp_path):
     assert (found["disk"], found["run_dir"]) == ("red", "red")
 
 
+def test_a_hub_that_does_not_answer_is_said_once(tmp_path, monkeypatch):
+    """What reckons the needs goes offline by itself, and the facts are those of before."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+
+    def needs_of(config):
+        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        raise UserError("option 'model.path': cannot load")
+
+    monkeypatch.setattr(diagnosis, "needs_of", needs_of)
+    result = doctor(QUICKSTART, "model.path=org/name", f"run_dir={tmp_path / 'run'}")
+    [line] = [line for line in result.output.splitlines() if line.split()[1] == "model"]
+    assert "the hub cannot be reached (Connection refused)" in line
+
+
 def test_an_address_where_nobody_is_leaves_the_rest_of_the_report():
     result = doctor("--address", "127.0.0.1:1", "--json")
     assert result.exit_code == 1

@@ -90,18 +90,6 @@ def test_a_driver_that_fails_is_told(tmp_path, monkeypatch):
     assert facts._gpus() == {"gpus": [], "gpu_error": "Failed to initialize NVML: Driver/library version mismatch"}
 
 
-def test_a_hub_name_is_looked_for_in_the_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
-    missing = facts._model("org/name")
-    assert (missing["kind"], missing["found"], missing["hub"]) == ("hub", False, "cannot be reached (Connection refused)")
-    snapshot = tmp_path / "models--org--name/snapshots/1f"
-    snapshot.mkdir(parents=True)
-    (snapshot / "model.safetensors").write_bytes(b"123")
-    assert facts._model("org/name")["files"] == {"model.safetensors": 3}
-
-
 def test_listeners_have_addresses_and_owners():
     pytest.importorskip("psutil")
     with socket.socket() as listener:

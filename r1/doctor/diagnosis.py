@@ -33,8 +33,8 @@ class Diagnosis:
 def diagnose(config: RunConfig | None, address: str | None) -> Diagnosis:
     """Check this machine, and with an address every node of that cluster; with a configuration also what its run needs."""
     found = Diagnosis()
-    needs, problem = _needs(config)
     here = gather(request_for(config))
+    needs, problem = _needs(config)  # later: it keeps this process off a hub that does not answer
     found.facts["here"] = here
     nodes: Mapping[str, Mapping[str, Any]] = {}
     if address:

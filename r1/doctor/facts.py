@@ -1,7 +1,7 @@
 """What one machine says of itself: dicts of builtins, gathered here and judged elsewhere (r1/doctor/checks.py).
 
 On a cluster these functions travel to the nodes by value, where there may be nothing of r1: they import the standard library,
-psutil where it is there, and tasks/hub.py, which does no more and goes with them.
+psutil where it is there, and reach.py with tasks/hub.py, which do no more and go with them.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from tasks.hub import DEFAULT_ENDPOINT, TIME_LIMIT_S, hub_address, why_silent
+from r1.doctor.reach import model_here
 
 OURS = ("r1", "rewards", "tasks", "launch")
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
@@ -56,7 +56,7 @@ def gather(request: Mapping[str, Any]) -> dict[str, Any]:
         "open_files": _open_files(),
         "ports": {port: _listeners(port) for port in RAY_PORTS},
         "ray": _ray_settings(),
-        "model": _model(request["model"]) if request.get("model") else None,
+        "model": model_here(request["model"]) if request.get("model") else None,
         "files": {path: os.access(os.path.expanduser(path), os.R_OK) for path in request.get("files", ())},
         "reward_files": {path: os.access(path, os.R_OK) for path in request.get("reward_files", ())},
         "token": _read(request["token"]) if request.get("token") else None,
@@ -225,25 +225,6 @@ def _ray_settings() -> dict[str, Any]:
         "auth_mode": os.environ.get("RAY_AUTH_MODE"),
         "has_token": has_token,
         "tls": os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"),
-    }
-
-
-def _model(path: str) -> dict[str, Any]:
-    """What there is of a model: a folder's files, or what the hub's cache has of a name."""
-    folder, kind = Path(path), "folder"
-    if not folder.is_dir() and path.count("/") <= 1 and not path.startswith((".", "/", "~")):
-        kind = "hub"
-        cache = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser() / "hub"
-        folder = next(Path(cache).glob(f"models--{path.replace('/', '--')}/snapshots/*"), folder)
-    weights = sorted(folder.glob("*.safetensors"))
-    hub = hub_address(os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT)
-    is_asked = kind == "hub" and not weights and not os.environ.get("HF_HUB_OFFLINE")
-    return {
-        "hub": why_silent(*hub, TIME_LIMIT_S) if is_asked else None,
-        "kind": kind,
-        "found": folder.is_dir(),
-        "has_config": (folder / "config.json").is_file(),
-        "files": {file.name: file.stat().st_size for file in weights},
     }
 
 

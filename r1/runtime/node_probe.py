@@ -13,7 +13,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 import tasks.hub
-from r1.doctor import facts
+from r1.doctor import facts, reach
 
 TIME_LIMIT_S = 60.0
 """For all nodes: Ray starts a process on each, where it may unpack the upload first; 2 s on an idle machine."""
@@ -58,7 +58,7 @@ def ask_nodes(request: Mapping[str, Any], time_limit_s: float = TIME_LIMIT_S) ->
 @contextmanager
 def _by_value() -> Iterator[None]:
     """Send these modules' code and not their names: a node may have nothing of ours, or something else of that name."""
-    modules = (facts, tasks.hub)
+    modules = (facts, reach, tasks.hub)
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:
