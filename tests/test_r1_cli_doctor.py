@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from doctor_facts import machine
+from doctor_facts import GPU, GPU_PACKAGES, machine
 from tiny import MODEL, ROOT
 from typer.testing import CliRunner
 
@@ -28,7 +28,7 @@ def test_this_machine(tmp_path):
     """What the tests run on can run; it may be short of room or of open files."""
     result = doctor(QUICKSTART, f"model.path={MODEL}", f"run_dir={tmp_path / 'run'}", "--json")
     found = verdicts(result)
-    assert {found[name] for name in ("Ray", "python", "packages", "model", "run_dir")} == {"ok"}
+    assert {found[name] for name in ("Ray", "resources", "python", "packages", "model", "run_dir")} == {"ok"}
     assert set(found) >= {"code", "devices", "memory", "disk", "open files", "ports"}
     assert json.loads(result.output)["facts"]["here"]["model"]["files"].keys() == {"model.safetensors"}
     assert list(tmp_path.iterdir()) == []
@@ -90,6 +90,14 @@ def test_a_hub_that_does_not_answer_is_said_once(tmp_path, monkeypatch):
     result = doctor(QUICKSTART, "model.path=org/name", f"run_dir={tmp_path / 'run'}")
     [line] = [line for line in result.output.splitlines() if line.split()[1] == "model"]
     assert "the hub cannot be reached (Connection refused)" in line
+
+
+def test_gpus_that_a_run_wants_and_this_machine_has_not(tmp_path, monkeypatch):
+    monkeypatch.setattr(diagnosis, "gather", lambda request: machine(**GPU_PACKAGES, gpus=[GPU]))
+    wants = ["rollout.num_workers=8", "learner.num_ranks=8", "rollout.placement=disaggregated"]
+    result = doctor(QUICKSTART, f"model.path={MODEL}", f"run_dir={tmp_path / 'run'}", *wants)
+    assert result.exit_code == 1
+    assert "RED      resources      Ray on this machine has 1 GPU, this run wants 16" in result.output
 
 
 def test_an_address_where_nobody_is_leaves_the_rest_of_the_report():

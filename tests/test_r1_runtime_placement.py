@@ -5,7 +5,7 @@ from tiny import tiny_config
 
 from r1.errors import UserError
 from r1.runtime import placement
-from r1.runtime.placement import placed, plan_placement, shortage
+from r1.runtime.placement import describe_room, describe_room_here, placed, plan_placement, shortage
 
 
 def plan(num_gpus, *overrides):
@@ -187,3 +187,39 @@ def test_what_a_cluster_never_has_is_refused_at_once(cluster):
     with pytest.raises(UserError, match=message), placed(tiny_config("rollout.num_workers=3"), lambda text: None):
         raise AssertionError("was not refused")
     assert cluster.group.num_asked == 0
+
+
+@pytest.mark.parametrize(
+    ("free", "overrides", "verdict", "says"),
+    [
+        (2, [], "ok", "this run takes 2 of 2 CPU"),
+        (1, [], "warning", "2 of 2 CPU, and others use it now (free: 1 CPU, this run wants 2 ("),
+        (2, ["rollout.num_workers=3"], "red", "the Ray cluster has 2 CPU, this run wants 4 (rollout workers 3, learner ranks 1); start"),
+        (2, ["rollout.placement=colocated", "rollout.max_staleness=1"], "red", "rollout.max_staleness must be 0"),
+    ],
+)
+def test_what_the_doctor_says_of_a_clusters_room(cluster, monkeypatch, free, overrides, verdict, says):
+    monkeypatch.setattr(placement, "available_resources_per_node", lambda: {"a": {"CPU": free}})
+    found = describe_room(tiny_config(*overrides))
+    assert (found.check, found.verdict) == ("resources", verdict)
+    assert found.line.startswith(says)
+    assert cluster.group.num_asked == 0
+
+
+@pytest.mark.parametrize(
+    ("num_gpus", "overrides", "verdict", "says"),
+    [
+        # Ray is started with as many CPUs as the run wants: 3 + 1.
+        (0, ["rollout.num_workers=3"], "ok", "this run takes 4 of 4 CPU"),
+        (1, [], "ok", "this run takes 1 of 1 GPU, 2 of 2 CPU"),
+        (
+            1,
+            ["rollout.num_workers=8", "learner.num_ranks=8", "rollout.placement=disaggregated"],
+            "red",
+            "Ray on this machine has 1 GPU, this run wants 16 (rollout workers 8, learner ranks 8); start Ray with more, or lower",
+        ),
+    ],
+)
+def test_what_the_doctor_says_of_this_machines_room(num_gpus, overrides, verdict, says):
+    found = describe_room_here(tiny_config(*overrides), 2, num_gpus)
+    assert (found.verdict, found.line[: len(says)]) == (verdict, says)

@@ -41,6 +41,7 @@ def diagnose(config: RunConfig | None, address: str | None) -> Diagnosis:
         nodes = _cluster(config, address, needs, found)
     else:
         found.results.append(ok("Ray", "no address given: a run starts Ray on this machine, with what it needs, on loopback"))
+        found.results += _room_here(config, here)
         found.results += _of_machine(here, needs)
     if config is not None:
         if problem and not any(result.check == "model" and result.verdict == "red" for result in found.results):
@@ -64,6 +65,13 @@ def _of_machine(facts: Mapping[str, Any], needs: Needs | None) -> Iterator[Resul
         result = check(facts, needs)
         if result:
             yield result
+
+
+def _room_here(config: RunConfig | None, here: Mapping[str, Any]) -> Iterator[Result]:
+    if config and here["packages"].get("ray"):  # that it is missing is said of the packages
+        from r1.runtime.placement import describe_room_here
+
+        yield describe_room_here(config, here["cpus"], len(here["gpus"]))
 
 
 def _run_dir(config: RunConfig) -> Iterator[Result]:
@@ -94,7 +102,7 @@ def _cluster(
             with left_token(run_dir) as token:
                 answers = ask_nodes({**request_for(config), "token": token and str(token)})
                 together = list(decisive(answers, token))
-            room = describe_room(config) if config else []
+            room = [describe_room(config)] if config else []
     except UserError as error:
         found.results.append(red("Ray", str(error)))
         found.results += _of_machine(found.facts["here"], needs)

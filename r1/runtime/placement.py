@@ -173,21 +173,34 @@ def placed(config: RunConfig, say: Callable[[str], None], *, has_learner: bool =
         remove_placement_group(group)
 
 
-def describe_room(config: RunConfig) -> list[Result]:
+def describe_room(config: RunConfig) -> Result:
     """For `r1 doctor`: whether the cluster has what the run wants, without reserving it."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return _room(config, "the Ray cluster", nodes, list(available_resources_per_node().values()))
+
+
+def describe_room_here(config: RunConfig, num_cpus: float, num_gpus: float) -> Result:
+    """The same for a Ray that the run starts on this machine, which never has too few CPUs (`connected`)."""
+    rollout = config.rollout
+    wanted = rollout.num_workers * rollout.tensor_parallel_size + config.learner.num_ranks
+    nodes = [{"CPU": max(num_cpus, wanted), "GPU": num_gpus}]
+    return _room(config, "Ray on this machine", nodes, nodes)
+
+
+def _room(
+    config: RunConfig, whose: str, nodes: Sequence[Mapping[str, float]], free: Sequence[Mapping[str, float]]
+) -> Result:
     try:
         placement = plan_placement(config, sum(node.get("GPU", 0.0) for node in nodes))
     except UserError as error:
-        return [red("resources", str(error))]
-    missing = shortage(placement, nodes)
+        return red("resources", str(error))
+    missing, takes = shortage(placement, nodes), _takes(placement, nodes)
     if missing:
-        return [red("resources", f"the Ray cluster has {missing}; {_remedy(placement)}")]
-    takes = _takes(placement, nodes)
-    busy = shortage(placement, list(available_resources_per_node().values()))
+        return red("resources", f"{whose} has {missing}; {_remedy(placement)}")
+    busy = shortage(placement, free)
     if busy:
-        return [warning("resources", f"{takes}, and others use it now (free: {busy}): a run waits for deadline_s")]
-    return [ok("resources", f"this run takes {takes}")]
+        return warning("resources", f"{takes}, and others use it now (free: {busy}): a run waits for deadline_s")
+    return ok("resources", f"this run takes {takes}")
 
 
 def _takes(placement: Placement, nodes: Sequence[Mapping[str, float]]) -> str:
