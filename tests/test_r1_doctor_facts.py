@@ -75,14 +75,37 @@ def nvidia_smi(folder, text, code=0):
     return f"{folder}:{os.environ['PATH']}"
 
 
+TWO_GPUS = "0, GPU-1f00, NVIDIA H100, 580.1, 81559, 81000\n1, GPU-2e00, NVIDIA GB10, 580.1, [N/A], [N/A]"
+
+
 def test_gpus_are_what_nvidia_smi_says(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", nvidia_smi(tmp_path, "NVIDIA H100, 580.1, 81559, 81000\nNVIDIA GB10, 580.1, [N/A], [N/A]"))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", nvidia_smi(tmp_path, TWO_GPUS))
     found = facts._gpus()
     assert found["gpu_error"] is None
     assert found["gpus"] == [
         {"name": "NVIDIA H100", "driver": "580.1", "total": 81559 * 2**20, "free": 81000 * 2**20},
         {"name": "NVIDIA GB10", "driver": "580.1", "total": None, "free": None},
     ]
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [
+        ("0,1", ["H100", "GB10"]),
+        ("1, 0", ["GB10", "H100"]),
+        ("1", ["GB10"]),
+        ("GPU-2e", ["GB10"]),
+        ("", []),
+        ("NoDevFiles", []),
+        ("0,-1,1", ["H100"]),
+        ("MIG-3d", ["H100", "GB10"]),
+    ],
+)
+def test_gpus_are_those_that_cuda_visible_devices_leaves(visible, expected, tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setenv("PATH", nvidia_smi(tmp_path, TWO_GPUS))
+    assert [gpu["name"].removeprefix("NVIDIA ") for gpu in facts._gpus()["gpus"]] == expected
 
 
 def test_a_driver_that_fails_is_told(tmp_path, monkeypatch):

