@@ -27,7 +27,7 @@ _HEALTHY = {
     "ray_disk": {"total": 100 * GIB, "free": 50 * GIB},
     "open_files": 65_536,
     "ports": {6379: [], 8265: []},
-    "ray": {"auth_mode": None, "has_token": False, "tls": False},
+    "dashboard_asks_token": None,
     "model": {"kind": "folder", "found": True, "has_config": True, "files": {"model.safetensors": GIB}, "hub": None},
     "files": {"/data/train.jsonl": True},
     "reward_files": {"mine.py": True},

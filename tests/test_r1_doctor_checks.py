@@ -81,8 +81,13 @@ def test_it_is_red(check, changes, says):
         ),
         (
             checks.check_dashboard,
-            {"ports": {6379: [], 8265: [{"address": "0.0.0.0", "owner": "ray"}]}},
+            {"ports": {6379: [], 8265: [{"address": "0.0.0.0", "owner": "ray"}]}, "dashboard_asks_token": False},
             "listens on 0.0.0.0:8265 without a token: whoever reaches it runs code here",
+        ),
+        (
+            checks.check_dashboard,
+            {"ports": {6379: [], 8265: [{"address": "0.0.0.0", "owner": "ray"}]}, "dashboard_asks_token": None},
+            "listens on 0.0.0.0:8265 and does not say if it asks for a token: whoever reaches it runs code here",
         ),
     ],
 )
@@ -113,7 +118,7 @@ def test_without_a_configuration_little_room_is_a_warning(check, changes):
         (checks.check_ports, {"ports": {6379: [{"address": "0.0.0.0", "owner": "ray"}], 8265: []}}),
         (checks.check_dashboard, {"ports": {8265: [{"address": "127.0.0.1", "owner": "ray"}]}}),
         (checks.check_dashboard, {"ports": {8265: [{"address": "::ffff:127.0.0.1", "owner": "ray"}]}}),
-        (checks.check_dashboard, {"ports": {8265: [{"address": "0.0.0.0", "owner": "ray"}]}, "ray.auth_mode": "token"}),
+        (checks.check_dashboard, {"ports": {8265: [{"address": "0.0.0.0", "owner": "ray"}]}, "dashboard_asks_token": True}),
         (checks.check_model, {"model": {"kind": "hub", "found": False, "has_config": False, "files": {}, "hub": None}}),
         (checks.check_disk, {"ray_disk": None}),
     ],

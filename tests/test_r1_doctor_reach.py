@@ -1,5 +1,8 @@
 """What this machine can reach, where nobody is: no test here needs a network."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
 import pytest
 
 from r1.doctor import reach
@@ -31,3 +34,39 @@ def test_a_hub_name_is_looked_for_in_the_cache(tmp_path):
 def test_who_chose_to_be_offline_is_told(value, says, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
     assert reach.model_here("org/name")["hub"] == says
+
+
+@pytest.fixture
+def dashboard():
+    """Answers every GET with its `code`; yields (server, its address)."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.server.paths.append(self.path)
+            self.send_response(self.server.code)
+            self.end_headers()
+
+        def log_message(self, *arguments):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.paths = []
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("code", "asks"), [(200, False), (401, True), (403, True), (500, False)])
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_a_dashboard_that_asks_for_a_token_refuses_whoever_has_none(code, asks, address, dashboard, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")  # this process's own setting says nothing of it
+    monkeypatch.setenv("http_proxy", NOBODY)
+    dashboard.code = code
+    assert reach.asks_for_token(address, dashboard.server_port) is asks
+    assert dashboard.paths == ["/api/jobs/"]
+
+
+def test_a_dashboard_that_is_none_does_not_tell():
+    assert reach.asks_for_token("127.0.0.1", 1) is None

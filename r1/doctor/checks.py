@@ -153,10 +153,11 @@ def check_dashboard(facts: Facts, needs: Needs | None) -> Result | None:
     open_to_all = [address for address in listeners if address != "::1" and "127." not in address]
     if not listeners:
         return None
-    if open_to_all and facts["ray"]["auth_mode"] != "token":
+    if open_to_all and not facts["dashboard_asks_token"]:
+        whether = "without a token" if facts["dashboard_asks_token"] is False else "and does not say if it asks for a token"
         return warning(
             "dashboard",
-            f"listens on {open_to_all[0]}:8265 without a token: whoever reaches it runs code here; RAY_AUTH_MODE=token, or "
+            f"listens on {open_to_all[0]}:8265 {whether}: whoever reaches it runs code here; RAY_AUTH_MODE=token, or "
             "ray start --dashboard-host=127.0.0.1",
         )
     return ok("dashboard", f"listens on {listeners[0]}:8265{', with a token' if open_to_all else ''}")

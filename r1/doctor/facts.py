@@ -21,11 +21,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from r1.doctor.reach import model_here
+from r1.doctor.reach import asks_for_token, model_here
 
 OURS = ("r1", "rewards", "tasks", "launch")
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
-RAY_PORTS = (6379, 8265)
+DASHBOARD_PORT = 8265
+RAY_PORTS = (6379, DASHBOARD_PORT)
 """Where `ray start --head` listens: the cluster's address, and the dashboard with its job server."""
 RAY_WORDS = ("gcs_server", "ray-dashboard", "ray/dashboard", "ray::")
 """In the command line of a process of Ray's that listens there."""
@@ -55,7 +56,7 @@ def gather(request: Mapping[str, Any]) -> dict[str, Any]:
         "ray_disk": _usage(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()),
         "open_files": _open_files(),
         "ports": {port: _listeners(port) for port in RAY_PORTS},
-        "ray": _ray_settings(),
+        "dashboard_asks_token": _dashboard_asks_token(),
         "model": model_here(request["model"]) if request.get("model") else None,
         "files": {path: os.access(os.path.expanduser(path), os.R_OK) for path in request.get("files", ())},
         "reward_files": {path: os.access(path, os.R_OK) for path in request.get("reward_files", ())},
@@ -234,15 +235,10 @@ def _owner(pid: int | None) -> str:
     return "a process that has ended"
 
 
-def _ray_settings() -> dict[str, Any]:
-    """Ray's security settings in this process; never a token itself."""
-    places = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
-    has_token = any(os.environ.get(name) for name in places) or Path("~/.ray/auth_token").expanduser().is_file()
-    return {
-        "auth_mode": os.environ.get("RAY_AUTH_MODE"),
-        "has_token": has_token,
-        "tls": os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"),
-    }
+def _dashboard_asks_token() -> bool | None:
+    """Of Ray's dashboard on this machine; None where there is none, or it does not answer."""
+    reached = [one["address"] for one in _listeners(DASHBOARD_PORT) or [] if one["owner"] == "ray"]
+    return asks_for_token(reached[0], DASHBOARD_PORT) if reached else None
 
 
 def _read(path: str) -> str | None:

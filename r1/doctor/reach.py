@@ -1,10 +1,16 @@
 """What one machine can reach beyond itself. Travels to the nodes with facts.py, and imports no more than that does."""
 
+import contextlib
 import os
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, build_opener
 
 from tasks.hub import DEFAULT_ENDPOINT, TIME_LIMIT_S, hub_address, is_offline, why_silent
+
+DASHBOARD_LIMIT_S = 2.0
 
 
 def model_here(path: str) -> dict[str, Any]:
@@ -34,3 +40,17 @@ def why_hub_is_silent() -> str | None:
 def _hub_cache() -> Path:
     home = os.environ.get("HF_HOME") or "~/.cache/huggingface"
     return Path(os.environ.get("HF_HUB_CACHE") or f"{home}/hub").expanduser()
+
+
+def asks_for_token(address: str, port: int) -> bool | None:
+    """Whether a Ray dashboard refuses whoever comes without a token; None where it does not answer like one."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, address)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/api/jobs/"
+    with contextlib.suppress(OSError, HTTPException, ValueError):
+        try:
+            # Past any proxy: it is asked what everybody who reaches it may do.
+            build_opener(ProxyHandler({})).open(url, timeout=DASHBOARD_LIMIT_S).close()
+            return False
+        except HTTPError as error:
+            return error.code in (401, 403)
+    return None
