@@ -82,6 +82,8 @@ class Task:
     """What a template asks for, in words that fit "Then give ..."."""
     instructions: str = ""
     """What the policy must know besides the question; templates with a place for it put it in front."""
+    hub: str | None = None
+    """The published data set that is read where no path is given; None where there is none."""
     is_benchmark: bool = False
     """Whether its published problems are for evaluation alone; training takes a file of one's own."""
     configure: Callable[[str], "Task"] | None = None

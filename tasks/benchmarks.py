@@ -72,6 +72,7 @@ def math_task(
     return Task(
         name=name,
         load=data_set.load,
+        hub=hub,
         rewards=MATH_REWARDS,
         correctness="math_answer",
         is_benchmark=hub is not None and "train" not in splits,

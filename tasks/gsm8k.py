@@ -24,6 +24,7 @@ def read(row: Row, source: Source) -> Reading:
 
 GSM8K = Task(
     name="gsm8k",
+    hub="openai/gsm8k",
     load=DataSet(
         task="gsm8k", hub="openai/gsm8k", configs=("main",), splits={"train": "train", "heldout": "test"}, read=read
     ).load,

@@ -66,6 +66,7 @@ def _position(answer: Any, labels: list[str]) -> int | None:
 
 MULTIPLE_CHOICE = Task(
     name="multiple_choice",
+    hub="cais/mmlu",
     load=DataSet(
         task="multiple_choice",
         hub="cais/mmlu",

@@ -30,6 +30,7 @@ _HEALTHY = {
     "dashboard_asks_token": None,
     "model": {"kind": "folder", "found": True, "has_config": True, "files": {"model.safetensors": GIB}, "hub": None},
     "files": {"/data/train.jsonl": True},
+    "data_sets": {"org/name": {"is_cached": False, "hub": None}},
     "reward_files": {"mine.py": True},
     "token": "a token",
 }

@@ -100,6 +100,16 @@ def test_gpus_that_a_run_wants_and_this_machine_has_not(tmp_path, monkeypatch):
     assert "RED      resources      Ray on this machine has 1 GPU, this run wants 16" in result.output
 
 
+def test_a_data_set_on_a_hub_that_does_not_answer(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    for names in (["task.path=org/no-such"], []):  # given, and the task's own
+        found = doctor(QUICKSTART, f"model.path={MODEL}", f"run_dir={tmp_path / 'run'}", "task.name=gsm8k", *names)
+        [line] = [line for line in found.output.splitlines() if line.startswith("RED")]
+        assert f"task.path: {'org/no-such' if names else 'openai/gsm8k'} is not in the cache, and the hub cannot be reached" in line
+
+
 def test_an_address_where_nobody_is_leaves_the_rest_of_the_report():
     result = doctor("--address", "127.0.0.1:1", "--json")
     assert result.exit_code == 1

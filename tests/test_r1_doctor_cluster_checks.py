@@ -48,12 +48,26 @@ def test_a_run_folder_that_is_not_shared_is_red():
 
 
 def test_data_are_the_drivers_alone():
-    assert checks.check_data(machine(files={}), {}) is None
+    assert checks.check_data(machine(files={}, data_sets={}), {}) is None
     assert checks.check_data(machine(), two()).verdict == "ok"
     result = checks.check_data(machine(files={"/none.jsonl": False}), {})
     assert (result.verdict, result.line.partition(":")[2]) == ("red", " /none.jsonl cannot be read here: give a file's absolute path, or a hub name")
     elsewhere = checks.check_data(machine(), two(files={"/data/train.jsonl": False}))
     assert (elsewhere.verdict, "cannot be read on b" in elsewhere.line) == ("warning", True)
+
+
+@pytest.mark.parametrize(
+    ("is_cached", "hub", "verdict", "says"),
+    [
+        (False, None, "ok", "1 file(s) can be read; the hub, which is to have org/name, answers"),
+        (True, None, "ok", "1 file(s) can be read; the hub, which is to have org/name, answers"),
+        (False, "cannot be reached", "red", "task.path: org/name is not in the cache, and the hub cannot be reached: connect, or"),
+        (True, "cannot be reached", "warning", "the hub cannot be reached: of org/name there is what the cache has"),
+    ],
+)
+def test_data_sets_on_the_hub(is_cached, hub, verdict, says):
+    result = checks.check_data(machine(data_sets={"org/name": {"is_cached": is_cached, "hub": hub}}), {})
+    assert (result.verdict, result.line[: len(says)]) == (verdict, says)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,16 @@ def test_who_chose_to_be_offline_is_told(value, says, monkeypatch):
     assert reach.model_here("org/name")["hub"] == says
 
 
+def test_data_sets_are_looked_for_in_the_cache_and_the_hub_is_asked(tmp_path, monkeypatch):
+    assert reach.data_sets_here([]) == {}
+    (tmp_path / "datasets/org___data_set").mkdir(parents=True)
+    silent = "cannot be reached (Connection refused)"
+    assert reach.data_sets_here(["org/DataSet", "org/other"]) == {
+        "org/DataSet": {"is_cached": True, "hub": silent},
+        "org/other": {"is_cached": False, "hub": silent},
+    }
+
+
 @pytest.fixture
 def dashboard():
     """Answers every GET with its `code`; yields (server, its address)."""

@@ -80,16 +80,24 @@ def check_run_dir(nodes: Nodes, token: str, writer: str) -> Result:
 
 def check_data(driver: Mapping[str, Any], nodes: Nodes) -> Result | None:
     """The driver alone reads problems; a submitted job's driver runs on a node."""
-    if not driver["files"]:
+    if not driver["files"] and not driver["data_sets"]:
         return None
     missing = [path for path, can_read in driver["files"].items() if not can_read]
     if missing:
         return red("data", f"task.path: {missing[0]} cannot be read here: give a file's absolute path, or a hub name")
+    for name, found in driver["data_sets"].items():
+        if found["hub"] and not found["is_cached"]:
+            return red("data", f"task.path: {name} is not in the cache, and the hub {found['hub']}: connect, or give a file")
     for node, facts in nodes.items():
         missing = [path for path, can_read in facts["files"].items() if not can_read]
         if missing:
             return warning("data", f"{missing[0]} cannot be read on {node}: the driver needs it, and must not start there")
-    return ok("data", f"{len(driver['files'])} file(s) can be read{' on all nodes' if nodes else ''}")
+    for name, found in driver["data_sets"].items():
+        if found["hub"]:
+            return warning("data", f"the hub {found['hub']}: of {name} there is what the cache has; streamed ones are not kept")
+    said = [f"{len(driver['files'])} file(s) can be read{' on all nodes' if nodes else ''}"] if driver["files"] else []
+    said += [f"the hub, which is to have {', '.join(driver['data_sets'])}, answers"] if driver["data_sets"] else []
+    return ok("data", "; ".join(said))
 
 
 def check_clocks(skews: Mapping[str, tuple[float, float]]) -> Result:

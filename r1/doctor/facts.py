@@ -21,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from r1.doctor.reach import asks_for_token, model_here
+from r1.doctor.reach import asks_for_token, data_sets_here, model_here
 
 OURS = ("r1", "rewards", "tasks", "launch")
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
@@ -36,8 +36,8 @@ NVIDIA_SMI_LIMIT_S = 10
 def gather(request: Mapping[str, Any]) -> dict[str, Any]:
     """Everything about this machine.
 
-    request: what the run wants to find here (r1/doctor/needs.py): packages, model, files, reward_files, run_dir, token; the last
-        five may be absent.
+    request: what the run wants to find here (r1/doctor/needs.py): packages, and perhaps model, files, data_sets, reward_files,
+        run_dir, token.
     """
     return {
         "host": socket.gethostname(),
@@ -59,6 +59,7 @@ def gather(request: Mapping[str, Any]) -> dict[str, Any]:
         "dashboard_asks_token": _dashboard_asks_token(),
         "model": model_here(request["model"]) if request.get("model") else None,
         "files": {path: os.access(os.path.expanduser(path), os.R_OK) for path in request.get("files", ())},
+        "data_sets": data_sets_here(request.get("data_sets", ())),
         "reward_files": {path: os.access(path, os.R_OK) for path in request.get("reward_files", ())},
         "token": _read(request["token"]) if request.get("token") else None,
     }

@@ -1,10 +1,11 @@
 """What a configuration asks of the machines: sizes by the estimates of --dry-run, and the places it names."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r1.config import RunConfig
+from r1.config import OtherTask, RunConfig, TaskConfig
 from r1.doctor.versions import PACKAGES
 from r1.storage import is_url, scratch_folder
 
@@ -75,15 +76,32 @@ def request_for(config: RunConfig | None, run_dir: Path | None = None) -> dict[s
     from tasks.rows import is_file
 
     task = config.task
-    places = [task.path, task.heldout_path]
-    places += [place for other in task.mix.values() for place in (other.path, other.heldout_path)]
+    named: dict[str, TaskConfig | OtherTask] = {task.name: task, **task.mix}
+    places = [place for other in named.values() for place in (other.path, other.heldout_path) if place]
     rewards = [name.rpartition(":")[0] for name in task.rewards or ()]
     where = str(run_dir or config.run_dir or f"runs/{config.name}")
     return {
         "packages": PACKAGES,
         "model": config.model.path,
-        "files": [place for place in places if place and is_file(place)],
+        "files": [place for place in places if is_file(place)],
+        "data_sets": _data_sets(named, [place for place in places if not is_file(place)]),
         "reward_files": [path for path in rewards if path],
         # What goes to a URL is written on this machine first.
         "run_dir": str(scratch_folder(where) if is_url(where) else Path(where).absolute()),
     }
+
+
+def _data_sets(named: Mapping[str, TaskConfig | OtherTask], places: Sequence[str]) -> list[str]:
+    """Names on the hub: those that are given, and those of tasks that are given none."""
+    from tasks import TASKS
+    from tasks.rows import split_hub_name
+
+    given = [split_hub_name(place)[0] for place in places]
+    tasks = [TASKS.get(name.partition(":")[0]) for name, options in named.items() if _is_published(options)]
+    return list(dict.fromkeys([*given, *(task.hub for task in tasks if task and task.hub)]))
+
+
+def _is_published(options: TaskConfig | OtherTask) -> bool:
+    """Whether problems of the task's own data set are read: a task that is only evaluated reads no training problems."""
+    is_only_evaluated = isinstance(options, OtherTask) and options.weight == 0
+    return not (options.path or (is_only_evaluated and options.heldout_path))

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,20 @@ def model_here(path: str) -> dict[str, Any]:
         "has_config": os.path.isfile(folder / "config.json"),
         "files": {file.name: file.stat().st_size for file in weights},
     }
+
+
+def data_sets_here(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Of each name on the hub: is_cached, something of it; hub: why the hub does not give it."""
+    why = why_hub_is_silent() if names else None
+    home = os.environ.get("HF_HOME") or "~/.cache/huggingface"
+    cache = Path(os.environ.get("HF_DATASETS_CACHE") or f"{home}/datasets").expanduser()
+    cached = {_plain(folder.name) for folder in cache.glob("*") if os.path.isdir(folder)}
+    return {name: {"is_cached": _plain(name.replace("/", "___")) in cached, "hub": why} for name in names}
+
+
+def _plain(name: str) -> str:
+    """datasets calls the folder of org/DataSet org___data_set."""
+    return name.replace("_", "").lower()
 
 
 def why_hub_is_silent() -> str | None:
