@@ -56,6 +56,12 @@ def test_the_address_of_the_job_server_is_explained_by_ray(monkeypatch):
     assert "It looks like you set RAY_ADDRESS to an HTTP address" in refusal("http://127.0.0.1:1", monkeypatch)
 
 
+def test_ray_client_is_refused_by_its_name_and_not_tried(monkeypatch):
+    monkeypatch.setattr(address.ray, "init", lambda **options: pytest.fail("it was tried"))
+    for place in ("ray://127.0.0.1:1", "ray://head.example"):
+        assert refusal(place, monkeypatch).startswith(f"RAY_ADDRESS={place!r}: that is Ray Client, which r1 does not use; give the")
+
+
 def test_auto_is_the_cluster_that_it_finds(monkeypatch):
     monkeypatch.setattr(address, "get_ray_address_from_environment", lambda place, temp_dir: "127.0.0.1:1")
     assert "RAY_ADDRESS='auto': cannot join that cluster (127.0.0.1:1 cannot be reached" in refusal("auto", monkeypatch)
@@ -114,6 +120,6 @@ def test_tokens(wants, has, mode, says, listener, monkeypatch):
         assert current() == mode
 
 
-@pytest.mark.parametrize("place", ["auto", "local", "http://127.0.0.1:8265", "ray://127.0.0.1:10001", "nonsense"])
+@pytest.mark.parametrize("place", ["auto", "local", "http://127.0.0.1:8265", "nonsense"])
 def test_other_forms_are_left_to_ray(place):
     assert address.why_unanswered(place) is None

@@ -27,6 +27,11 @@ def join(address: str) -> None:
     """
     # By its name: of "auto" Ray would begin to ask for a token itself, and cut the ties to a cluster that has none.
     found = (get_ray_address_from_environment("auto", None) or address) if address == "auto" else address
+    if found.startswith("ray://"):  # Ray would try it for 30 s, and what runs here is no Ray Client
+        raise UserError(
+            f"RAY_ADDRESS={address!r}: that is Ray Client, which r1 does not use; give the cluster's HOST:PORT, which ray start "
+            "prints, or submit the run (launch/submit.sh)"
+        )
     problem = why_unanswered(found)
     if problem is None:
         try:
