@@ -7,10 +7,16 @@ from typing import Any
 from r1.errors import UserError
 
 _SECRETS = {
-    "a URL with a password": re.compile(r"://[^/\s:@]*:[^/\s@]+@"),
-    "a URL with a key": re.compile(r"[?&][\w-]*(token|signature|secret|password|api_?key)=[^&\s]", re.IGNORECASE),
+    # A password may hold a slash; digits before one are a port, and the @ behind it is part of a path.
+    "a URL with a password": re.compile(r"://[^/\s:@\[]*:(?!:|\d{1,5}/)[^\s@]+@"),
+    "a URL with a key": re.compile(
+        r"[?&](sig|key|[\w-]*(token|signature|secret|password|api_?key))=[^&\s]", re.IGNORECASE  # sig: of an Azure SAS
+    ),
     "a token of the Hugging Face hub": re.compile(r"\bhf_[A-Za-z0-9]{20,}"),
     "a token of GitHub": re.compile(r"\bgh[a-z]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}"),
+    # sk-learn-model is a name: a key has twenty characters in a row, and a digit.
+    "a key of OpenAI, Anthropic or the like": re.compile(r"(?<![\w-])sk-(?=[\w-]*\d)[\w-]*[A-Za-z0-9]{20,}"),
+    "a key of Google": re.compile(r"\bAIza[\w-]{35}"),
 }
 
 
