@@ -32,6 +32,7 @@ _HEALTHY = {
     "files": {"/data/train.jsonl": True},
     "data_sets": {"org/name": {"is_cached": False, "hub": None}},
     "reward_files": {"mine.py": True},
+    "storage": None,
     "token": "a token",
 }
 GPU = {"name": "NVIDIA H100", "driver": "580.1", "total": 80 * GIB, "free": 79 * GIB}

@@ -123,6 +123,12 @@ def test_a_cluster_that_lacks_something(import_s, two_nodes, tmp_path):
     assert {("ok", "resources"), ("ok", "nodes"), ("ok", "clocks"), ("ok", "run_dir"), ("RED", "model")} <= found
     assert result.stdout.splitlines()[-1].endswith(" 1 red")
     assert os.listdir(tmp_path) == [], "the doctor's token is left behind"
+    # A storage is tried from both nodes, and left as it was.
+    doctor[5] = f"run_dir=file://{tmp_path}/storage/run"
+    result = subprocess.run(doctor, env={**os.environ, "RAY_AUTH_MODE": "disabled"}, capture_output=True, text=True, timeout=200)
+    [line] = [line for line in result.stdout.splitlines() if line.endswith("can be read and written to")]
+    assert line.count("(") == 2, result.stdout + result.stderr
+    assert os.listdir(tmp_path / "storage/run") == []
 
 
 @pytest.fixture

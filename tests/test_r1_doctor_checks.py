@@ -53,6 +53,11 @@ def test_a_healthy_machine_with_gpus_is_green():
             {"model": {"kind": "hub", "found": False, "has_config": False, "files": {}, "hub": "did not answer within 5 s"}},
             "not in the cache, and the hub did not answer within 5 s",
         ),
+        (
+            checks.check_storage,
+            {"storage": {"url": "s3://bucket/run", "why": "ImportError: Install s3fs"}},
+            "s3://bucket/run cannot be used here (ImportError: Install s3fs): every node needs the storage's package",
+        ),
         (checks.check_reward_files, {"reward_files": {"mine.py": False}}, "task.rewards: mine.py cannot be read here"),
     ],
 )
@@ -121,6 +126,7 @@ def test_without_a_configuration_little_room_is_a_warning(check, changes):
         (checks.check_dashboard, {"ports": {8265: [{"address": "0.0.0.0", "owner": "ray"}]}, "dashboard_asks_token": True}),
         (checks.check_model, {"model": {"kind": "hub", "found": False, "has_config": False, "files": {}, "hub": None}}),
         (checks.check_disk, {"ray_disk": None}),
+        (checks.check_storage, {"storage": {"url": "s3://bucket/run", "why": None}}),
     ],
 )
 def test_it_is_green(check, changes):

@@ -80,3 +80,19 @@ def test_a_dashboard_that_asks_for_a_token_refuses_whoever_has_none(code, asks, 
 
 def test_a_dashboard_that_is_none_does_not_tell():
     assert reach.asks_for_token("127.0.0.1", 1) is None
+
+
+def test_storage_is_read_and_written_and_left_as_it_was(tmp_path):
+    (tmp_path / "left").write_text("left")
+    assert reach.why_storage_fails(f"file://{tmp_path}", "left") is None
+    assert [path.name for path in tmp_path.iterdir()] == ["left"]
+    assert reach.why_storage_fails(f"file://{tmp_path}", "none").startswith("FileNotFoundError: ")
+    (tmp_path / "other").write_text("something else")
+    assert reach.why_storage_fails(f"file://{tmp_path}", "other") == "it gives back other bytes than the driver sent"
+    assert reach.why_storage_fails("nonsense://bucket/run", "left") == "ValueError: Protocol not known: nonsense"
+
+
+def test_storage_that_is_silent_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(reach, "STORAGE_LIMIT_S", 0.05)
+    monkeypatch.setattr("fsspec.core.url_to_fs", lambda url: threading.Event().wait(30))
+    assert reach.why_storage_fails("memory://bucket/run", "left") == "no answer within 0.05 s"

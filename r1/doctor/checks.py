@@ -182,6 +182,17 @@ def check_model(facts: Facts, needs: Needs | None) -> Result | None:
     return ok("model", f"{len(model['files'])} weight file(s), {size(total)}")
 
 
+def check_storage(facts: Facts, needs: Needs | None) -> Result | None:
+    """Learner ranks send their checkpoints from wherever they run."""
+    storage = facts["storage"]
+    if storage is None:
+        return None
+    if storage["why"]:
+        remedy = "every node needs the storage's package and its credentials (docs/storage.md)"
+        return red("run_dir", f"{storage['url']} cannot be used here ({storage['why']}): {remedy}")
+    return ok("run_dir", f"{storage['url']} can be read and written to")
+
+
 def check_reward_files(facts: Facts, needs: Needs | None) -> Result | None:
     if not facts["reward_files"]:
         return None
@@ -221,5 +232,6 @@ CHECKS: tuple[Check, ...] = (
     check_dashboard,
     check_model,
     check_reward_files,
+    check_storage,
 )
 """In the order of the report."""

@@ -1,5 +1,6 @@
 """`r1 doctor`, put together: facts of this machine and of the nodes, judged."""
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from r1.doctor.facts import gather
 from r1.doctor.needs import Needs, needs_of, request_for
 from r1.doctor.result import Result, ok, red
 from r1.errors import UserError
-from r1.storage import is_url
+from r1.storage import Storage, is_url, open_storage
 
 
 @dataclass(kw_only=True, slots=True)
@@ -74,6 +75,13 @@ def _room_here(config: RunConfig | None, here: Mapping[str, Any]) -> Iterator[Re
         yield describe_room_here(config, here["cpus"], len(here["gpus"]))
 
 
+def _storage(config: RunConfig | None) -> Storage | None:
+    """None also for a URL that is none, or lacks its package: `_run_dir` says so."""
+    with contextlib.suppress(UserError):
+        return open_storage(str(config.run_dir)) if config and is_url(config.run_dir) else None
+    return None
+
+
 def _run_dir(config: RunConfig) -> Iterator[Result]:
     """Whether the folder could be made now, or the storage takes files."""
     from r1.run_place import folder_of_new, storage_of
@@ -91,7 +99,7 @@ def _cluster(
 ) -> Mapping[str, Mapping[str, Any]]:
     """Join, ask all nodes, and judge them one by one and together."""
     from r1.runtime.cluster import connected
-    from r1.runtime.node_checks import decisive, left_token
+    from r1.runtime.node_checks import decisive, left_object, left_token
     from r1.runtime.node_probe import ask_nodes
     from r1.runtime.placement import describe_room
 
@@ -99,8 +107,8 @@ def _cluster(
     try:
         with connected():
             run_dir = Path(config.run_dir or "runs") if config and not is_url(config.run_dir) else None
-            with left_token(run_dir) as token:
-                answers = ask_nodes({**request_for(config), "token": token and str(token)})
+            with left_token(run_dir) as token, left_object(_storage(config)) as left:
+                answers = ask_nodes({**request_for(config), "token": token and str(token), "storage": left})
                 together = list(decisive(answers, token))
             room = [describe_room(config)] if config else []
     except UserError as error:

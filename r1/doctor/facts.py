@@ -21,7 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from r1.doctor.reach import asks_for_token, data_sets_here, model_here
+from r1.doctor.reach import asks_for_token, data_sets_here, model_here, why_storage_fails
 
 OURS = ("r1", "rewards", "tasks", "launch")
 CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
@@ -37,7 +37,7 @@ def gather(request: Mapping[str, Any]) -> dict[str, Any]:
     """Everything about this machine.
 
     request: what the run wants to find here (r1/doctor/needs.py): packages, and perhaps model, files, data_sets, reward_files,
-        run_dir, token.
+        run_dir, token, storage (a URL, and the name of what the driver has left there).
     """
     return {
         "host": socket.gethostname(),
@@ -61,6 +61,7 @@ def gather(request: Mapping[str, Any]) -> dict[str, Any]:
         "files": {path: os.access(os.path.expanduser(path), os.R_OK) for path in request.get("files", ())},
         "data_sets": data_sets_here(request.get("data_sets", ())),
         "reward_files": {path: os.access(path, os.R_OK) for path in request.get("reward_files", ())},
+        "storage": _storage(*request["storage"]) if request.get("storage") else None,
         "token": _read(request["token"]) if request.get("token") else None,
     }
 
@@ -240,6 +241,10 @@ def _dashboard_asks_token() -> bool | None:
     """Of Ray's dashboard on this machine; None where there is none, or it does not answer."""
     reached = [one["address"] for one in _listeners(DASHBOARD_PORT) or [] if one["owner"] == "ray"]
     return asks_for_token(reached[0], DASHBOARD_PORT) if reached else None
+
+
+def _storage(url: str, name: str) -> dict[str, Any]:
+    return {"url": url, "why": why_storage_fails(url, name)}
 
 
 def _read(path: str) -> str | None:

@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import threading
+import uuid
 from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
@@ -12,6 +14,8 @@ from urllib.request import ProxyHandler, build_opener
 from tasks.hub import DEFAULT_ENDPOINT, TIME_LIMIT_S, hub_address, is_offline, why_silent
 
 DASHBOARD_LIMIT_S = 2.0
+STORAGE_LIMIT_S = 20.0
+"""As long as a run tries its storage on the driver's node (r1/storage.py)."""
 
 
 def model_here(path: str) -> dict[str, Any]:
@@ -69,3 +73,34 @@ def asks_for_token(address: str, port: int) -> bool | None:
         except HTTPError as error:
             return error.code in (401, 403)
     return None
+
+
+def why_storage_fails(url: str, name: str) -> str | None:
+    """Why what the driver has left at a URL cannot be read here, or nothing written beside it; None where both can be done.
+
+    name: of that object, which is its content as well.
+    """
+    said: list[str | None] = []
+
+    def read_write_remove() -> None:
+        try:
+            from fsspec.core import url_to_fs
+
+            filesystem, root = url_to_fs(url)
+            place = f"{root.rstrip('/')}/{name}"
+            if filesystem.cat_file(place) != name.encode():
+                said.append("it gives back other bytes than the driver sent")
+                return
+            own = f"{place}-{uuid.uuid4().hex[:12]}"  # other nodes write at the same time
+            filesystem.pipe_file(own, b"r1")
+            filesystem.rm_file(own)
+            said.append(None)
+        # A package that is missing; and every storage package has errors of its own: all mean that it did not work.
+        except Exception as error:  # noqa: BLE001
+            said.append(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+
+    # In a thread that can be left behind: the packages try for minutes by themselves.
+    thread = threading.Thread(target=read_write_remove, daemon=True)
+    thread.start()
+    thread.join(STORAGE_LIMIT_S)
+    return said[0] if said else f"no answer within {STORAGE_LIMIT_S:g} s"

@@ -1,5 +1,6 @@
 """What is asked of a cluster's nodes before a run starts its workers there: the checks of `r1 doctor` that decide it."""
 
+import contextlib
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,24 +11,25 @@ import ray
 
 from r1.config import RunConfig
 from r1.doctor.checks import check_model as check_model_of_node
-from r1.doctor.checks import check_origins, check_reward_files
+from r1.doctor.checks import check_origins, check_reward_files, check_storage
 from r1.doctor.cluster_checks import check_answers, check_run_dir, check_same_code, check_same_model, check_same_versions
 from r1.doctor.needs import request_for
 from r1.doctor.result import Result
 from r1.errors import UserError
 from r1.files import nearest_existing
 from r1.runtime.node_probe import Answers, ask_nodes
+from r1.storage import Storage, StorageError
 
 
-def check_nodes(config: RunConfig, run_dir: Path | None) -> None:
+def check_nodes(config: RunConfig, run_dir: Path | None, storage: Storage | None = None) -> None:
     """Raise `UserError` where a node cannot do its part: with one line, of what is wrong first. Of one node nothing is asked.
 
-    run_dir: the folder that all nodes have to share; None where the run is at a URL.
+    run_dir: the folder that all nodes have to share; None where the run is at a URL. storage: what is there.
     """
     if sum(node["Alive"] for node in ray.nodes()) < 2:
         return
-    with left_token(run_dir) as token:
-        answers = ask_nodes({**request_for(config, run_dir), "token": token and str(token)})
+    with left_token(run_dir) as token, left_object(storage) as left:
+        answers = ask_nodes({**request_for(config, run_dir), "token": token and str(token), "storage": left})
         wrong = [result for result in decisive(answers, token) if result.verdict == "red"]
     if wrong:
         first, who = wrong[0], f"node {wrong[0].node}, " if wrong[0].node else ""
@@ -40,7 +42,7 @@ def decisive(answers: Answers, token: Path | None) -> Iterator[Result]:
     yield check_answers(answers.silent)
     nodes = answers.facts
     for node, facts in nodes.items():
-        for check in (check_origins, check_model_of_node, check_reward_files):
+        for check in (check_origins, check_model_of_node, check_reward_files, check_storage):
             result = check(facts, None)
             if result:
                 yield replace(result, node=node)
@@ -73,3 +75,23 @@ def left_token(folder: Path | None) -> Iterator[Path | None]:
         yield token
     finally:
         token.unlink(missing_ok=True)
+
+
+@contextmanager
+def left_object(storage: Storage | None) -> Iterator[tuple[str, str] | None]:
+    """An object at the URL that holds its own name, as (URL, name); None where the driver itself cannot write there."""
+    name = f".r1-probe-{uuid.uuid4().hex[:12]}"  # no listing of a run has it
+    try:
+        if storage is not None:
+            storage.probe()  # within seconds; `write` by itself waits a minute
+            storage.write(name, name.encode())
+    except StorageError:
+        storage = None
+    if storage is None:
+        yield None
+        return
+    try:
+        yield storage.url, name
+    finally:
+        with contextlib.suppress(StorageError):  # a run that can go on shall not end for it
+            storage.remove([name])
