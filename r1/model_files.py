@@ -1,5 +1,6 @@
 """A model's configuration and tokenizer, from its folder or its name on the hub."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ def open_model(path: str, option: str = "model.path") -> tuple[Any, Any]:
     option: what the path was given as, for errors.
     """
     folder, unreachable = Path(path), None
-    if folder.is_dir():
+    if os.path.isdir(path):  # Path.is_dir() raises for a folder that may not be looked into
         if not (folder / "config.json").is_file():
             raise UserError(f"option '{option}': {path!r} has no config.json; give a folder with Hugging Face files")
         if not any(folder.glob("*.safetensors")):
@@ -24,7 +25,7 @@ def open_model(path: str, option: str = "model.path") -> tuple[Any, Any]:
             raise UserError(
                 f"option '{option}': {path!r} has no weights (*.safetensors){but}; save the model there with save_pretrained"
             )
-    elif folder.exists() or path.startswith((".", "/", "~", "models/")) or path.count("/") > 1:
+    elif os.path.exists(path) or path.startswith((".", "/", "~", "models/")) or path.count("/") > 1:
         fetch = ", or fetch it: python -m launch.get_smollm2" if "SmolLM2" in path else ""
         raise UserError(
             f"option '{option}': {path!r} is not a folder; give a folder with Hugging Face files or a hub name{fetch}"

@@ -4,6 +4,7 @@ A row that cannot be read does not end the reading: it comes as a `BadRow`, so t
 """
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ _FORMATS = ", ".join(FORMATS)
 
 def is_file(source: str) -> bool:
     """Whether a path means a local file, there or not, and no name on the hub."""
-    return Path(source).suffix in FORMATS or source.startswith((".", "/", "~")) or Path(source).exists()
+    # os.path: Path.exists() raises for a name that is too long, or lies in a folder that may not be looked into.
+    return Path(source).suffix in FORMATS or source.startswith((".", "/", "~")) or os.path.exists(source)
 
 
 def read_file(path: str) -> Iterator[tuple[str, Row | BadRow]]:
     """Yield (where, row) for each row of a local file; raises ValueError when there is no such file or no such format."""
     file = Path(path).expanduser()
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise ValueError(f"option 'task.path': no file {path!r}; give a {_FORMATS} file, or a hub name like openai/gsm8k")
     match FORMATS.get(file.suffix):
         case "json lines":

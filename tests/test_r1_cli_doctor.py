@@ -58,6 +58,8 @@ def test_red_is_a_word_and_an_exit_code(monkeypatch):
     [
         ("model.path=/none", "model", "model.path is no folder here"),
         ("task.path=/none.jsonl", "data", "/none.jsonl cannot be read here"),
+        # Longer than a file's name may be: Path.exists() raises for it.
+        (f"model.path=/{'x' * 300}", "model", "model.path is no folder here"),
         (f"run_dir={ROOT}", "run_dir", "exists already; choose another folder"),
         ("run_dir=file:///proc/none/run", "run_dir", "cannot be written to: FileNotFoundError"),
         ('task.rewards={"none.py:f"=1.0}', "rewards", "none.py cannot be read here"),

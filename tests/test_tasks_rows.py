@@ -76,3 +76,9 @@ def test_a_path_is_a_file_by_its_looks_or_because_it_is_there(tmp_path):
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(ValueError, match="must end in .jsonl, .json, .csv, .parquet"):
         rows_of(tmp_path / "a.txt")
+
+
+def test_a_name_that_is_too_long_is_no_file():
+    assert not is_file("x" * 300)
+    with pytest.raises(ValueError, match=r"^option 'task.path': no file '/x"):
+        rows_of(f"/{'x' * 300}")
