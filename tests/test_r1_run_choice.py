@@ -13,7 +13,7 @@ import pytest
 from tiny import ROOT, tiny_config
 
 from r1 import storage
-from r1.errors import UserError
+from r1.errors import RunError, UserError
 from r1.run_choice import choose_run
 from r1.run_folder import removed_unless_begun
 from r1.run_lock import FILE as LOCK
@@ -168,8 +168,8 @@ def test_a_file_system_without_locks_is_said_and_borne(tmp_path, monkeypatch):
 
     monkeypatch.setattr("fcntl.flock", refuse)
     said = []
-    with locked(tmp_path, said.append):
-        pass
+    with pytest.raises(RunError), locked(tmp_path, said.append):
+        raise RunError("however it ends")
     assert "has no locks (Function not implemented)" in said[0]
     assert holder_of(tmp_path) is None  # it has ended as it should
 
