@@ -1,32 +1,36 @@
 """Train on a running Ray cluster: `launch/submit.sh CONFIG.toml [section.option=value ...]`.
 
-Uploads this checkout, runs `python -m launch.train CONFIG --continue` on the head node and follows its log.
+Uploads the checkout that it is in, runs `python -m launch.train CONFIG --continue` on the head node and follows its log.
 """
 
 import argparse
+import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from r1.cli.printing import printable_line
 from r1.config import RunConfig, load_config
 from r1.errors import RunError, UserError
+from r1.run_choice import check_runs
 from r1.run_folder import RUNS
 
 if TYPE_CHECKING:
     from r1.runtime.submission import Submission
     from r1.runtime.upload import Upload
 
+CHECKOUT = Path(__file__).resolve().parents[1]
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _HELP = f"""\
 The same command goes on with its run where that was stopped (ray job stop ends it with a checkpoint), and begins the next one
-when it has finished. Paths in CONFIG and in overrides are those of the cluster: give task.path and model.path as absolute paths
-there, unless they lie in this checkout.
+when it has finished (in a run_dir of its own it goes on with a larger num_steps only). Paths in CONFIG and in overrides are those
+of the cluster: give task.path and model.path as absolute paths there, or relative to the checkout if they lie in it. A cluster is
+local if its head node is this machine; an address on 127.0.0.1 may also be the end of a tunnel.
 
 environment variables:
   RAY_API_SERVER_ADDRESS   the cluster's job server           (default: {DEFAULT_ADDRESS})
@@ -40,31 +44,34 @@ exit codes: 0 SUCCEEDED, 1 FAILED or STOPPED, 2 refused before anything was sent
 def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_intermixed_args(arguments)
     try:
-        if not (Path("launch/train.py").is_file() and Path("pyproject.toml").is_file()):
-            raise UserError(f"{str(Path.cwd())!r} is not a checkout of r1, which is what is sent; change into one")
+        if not (CHECKOUT / "pyproject.toml").is_file():
+            raise UserError(f"{str(CHECKOUT)!r} is not a checkout of r1, which is what is sent; take launch/submit.sh of one")
         config = load_config(given.config, given.overrides)
         address = _address(os.environ)
-        runs = _runs_folder(given.runs, config, address)
+        _runs_folder(given.runs, config, address, is_here=_is_loopback(address))
         uses_token = _uses_token(os.environ, Path.home())
         if uses_token:
             os.environ["RAY_AUTH_MODE"] = "token"  # Ray reads it as it is imported
         from r1.runtime.upload import measure_upload  # imports ray: only once the configuration has been read
 
-        upload = measure_upload(Path.cwd())
+        upload = measure_upload(CHECKOUT)
         print(f"upload: {upload}", flush=True)
         upload.check_size()
         _check_paths(Path(given.config), config, upload)
-        config_path = str(Path(given.config).resolve().relative_to(upload.folder.resolve()))
-        from r1.runtime.submission import Submission
+        config_path = str(Path(given.config).resolve().relative_to(upload.folder))
+        from r1.runtime.submission import Submission, connect, is_on_this_machine
 
+        client = connect(address)
+        is_here = _is_loopback(address) and is_on_this_machine(client)
+        runs = _runs_folder(given.runs, config, address, is_here)
         submission = Submission(
             address=address,
             uses_token=uses_token,
-            entrypoint=(_python(address), "-m", "launch.train", config_path, *given.overrides, "--continue", *runs),
+            entrypoint=(_python(is_here), "-m", "launch.train", config_path, *given.overrides, "--continue", *runs),
             config_name=config.name,
             upload=upload,
         )
-        return _submit_and_follow(submission, waits=not given.no_wait)
+        return _submit_and_follow(client, submission, waits=not given.no_wait)
     except UserError as error:
         print(f"error: {printable_line(str(error))}", file=sys.stderr)
         return 2
@@ -94,24 +101,28 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _submit_and_follow(submission: "Submission", *, waits: bool) -> int:
+def _submit_and_follow(client: Any, submission: "Submission", *, waits: bool) -> int:
     import asyncio
 
     from r1.runtime.submission import follow, submit
 
-    job = submit(submission)
+    job = submit(client, submission)
     print("\n".join([f"submitted job {job.job_id} to {submission.address}", *job.commands()]), flush=True)
     if not waits:
         return 0
     try:
         status = asyncio.run(follow(job, lambda text: print(text, end="", flush=True)))
     except KeyboardInterrupt:
-        lines = [f"no longer following: job {job.job_id} goes on", *job.commands()]
-        print("\n" + "\n".join(lines), file=sys.stderr)
+        print("\n" + "\n".join([f"no longer following: job {job.job_id} goes on", *job.commands()]), file=sys.stderr)
         return 130
+    except OSError as error:  # of stdout: a closed pipe, a full disk; those of the network are dealt with
+        print("\n".join([f"no longer following ({error}): job {job.job_id} goes on", *job.commands()]), file=sys.stderr)
+        with contextlib.suppress(OSError):  # or Python would write what is left, and fail again, as it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     print(f"job {job.job_id} {str(status).lower()}", flush=True)
     if status == "STOPPED":
-        again = shlex.join(["launch/submit.sh", *sys.argv[1:]])
+        again = shlex.join([os.path.relpath(CHECKOUT / "launch/submit.sh"), *sys.argv[1:]])
         print(f"it was stopped before its end; the same command goes on with its run: {again}")
     return 0 if status == "SUCCEEDED" else 1
 
@@ -127,13 +138,13 @@ def _address(environment: Mapping[str, str]) -> str:
     return address
 
 
-def _is_local(address: str) -> bool:
+def _is_loopback(address: str) -> bool:
     return urlsplit(address).hostname in _LOOPBACK
 
 
-def _python(address: str) -> str:
-    own = Path(".venv/bin/python").absolute()
-    return os.environ.get("R1_PYTHON") or (str(own) if _is_local(address) and own.exists() else "python")
+def _python(is_here: bool) -> str:
+    own = CHECKOUT / ".venv/bin/python"
+    return os.environ.get("R1_PYTHON") or (str(own) if is_here and own.exists() else "python")
 
 
 def _uses_token(environment: Mapping[str, str], home: Path) -> bool:
@@ -142,8 +153,11 @@ def _uses_token(environment: Mapping[str, str], home: Path) -> bool:
     return (is_given or (home / ".ray/auth_token").is_file()) and not environment.get("RAY_AUTH_MODE")
 
 
-def _runs_folder(runs: str | None, config: RunConfig, address: str) -> tuple[str, ...]:
-    """The options that say where the run writes: the job runs in an uploaded copy that Ray deletes."""
+def _runs_folder(runs: str | None, config: RunConfig, address: str, is_here: bool) -> tuple[str, ...]:
+    """The options that say where the run writes: the job runs in an uploaded copy that Ray deletes.
+
+    is_here: whether the cluster's head node is this machine.
+    """
     if config.run_dir is not None:
         if runs is not None:
             raise UserError("option '--runs' is for runs without run_dir; leave out one of them")
@@ -152,14 +166,17 @@ def _runs_folder(runs: str | None, config: RunConfig, address: str) -> tuple[str
                 f"option 'run_dir': {config.run_dir!r} would lie in the uploaded copy, which Ray deletes; give an absolute path"
             )
         return ()
-    if runs is None and not _is_local(address):
-        raise UserError(
-            f"RAY_API_SERVER_ADDRESS={address!r} is another machine: say where the run shall write, a folder that all its nodes "
-            "share: --runs /shared/runs, or run_dir=/shared/runs/NAME"
-        )
-    if runs is not None and not _is_local(address) and not _is_outside(runs):
+    if runs is None:
+        if not is_here:
+            raise UserError(
+                f"RAY_API_SERVER_ADDRESS={address!r} leads to another machine: say where the run shall write, a folder that all "
+                "its nodes share: --runs /shared/runs, or run_dir=/shared/runs/NAME"
+            )
+        return ("--runs", str(CHECKOUT / RUNS))
+    check_runs(runs)
+    if not is_here and not Path(runs).is_absolute():
         raise UserError(f"option '--runs': {runs!r} must be an absolute path on the cluster")
-    return ("--runs", runs if runs is not None and "://" in runs else str(Path(runs or RUNS).absolute()))
+    return ("--runs", str(Path(runs).absolute()))
 
 
 def _is_outside(path: str) -> bool:
@@ -167,17 +184,35 @@ def _is_outside(path: str) -> bool:
 
 
 def _check_paths(config_path: Path, config: RunConfig, upload: "Upload") -> None:
+    """Refuse files that are here, relative to the checkout, and would not be there."""
     if not upload.has(config_path.resolve()):
         raise UserError(
             f"config file {str(config_path)!r} is not in the upload of {upload.folder}; put it into this checkout, e.g. into "
             "launch/configs/, where no .gitignore or .rayignore names it"
         )
-    paths = {"model.path": config.model.path, "task.path": config.task.path, "task.heldout_path": config.task.heldout_path}
-    for option, path in paths.items():
-        if path and not Path(path).is_absolute() and Path(path).exists() and not upload.has(Path(path).absolute()):
+    for option, path in _files_of(config):
+        here = CHECKOUT / path
+        if not Path(path).is_absolute() and here.exists() and not upload.has(here):
             raise UserError(
                 f"option {option!r}: {path!r} stays here, it is not in the upload; give its absolute path on the cluster"
             )
+
+
+def _files_of(config: RunConfig) -> Iterator[tuple[str, str]]:
+    """(option, value) of what may name a file or a folder."""
+    task = config.task
+    given = {
+        "model.path": config.model.path,
+        "task.path": task.path,
+        "task.heldout_path": task.heldout_path,
+        "task.template": task.template,
+        "task.difficulty": (task.difficulty or "").partition(":")[2],
+    }
+    yield from ((option, path) for option, path in given.items() if path)
+    for reward in task.rewards or {}:  # my_rewards.py:short_answer
+        yield "task.rewards", reward.partition(":")[0]
+    for name, part in task.mix.items():
+        yield from ((f"task.mix.{name}.{key}", path) for key in ("path", "heldout_path") if (path := getattr(part, key)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from r1.cli.printing import printable_line
 from r1.config import RunConfig, load_config
 from r1.config_text import saved_config
 from r1.errors import RunError, UserError
-from r1.run_choice import choose_run
+from r1.run_choice import check_runs, choose_run
 from r1.run_folder import RUNS
 from r1.run_place import folder_to_resume, storage_of
 from r1.stopping import Stopped
@@ -69,7 +69,7 @@ def main() -> int:
         print(f"error: {printable_line(str(error))}", file=sys.stderr)
         return 1
     except Stopped as stopped:
-        print(_how_it_stopped(stopped, arguments.goes_on), file=sys.stderr)
+        print(_how_it_stopped(stopped, arguments), file=sys.stderr)
         return 128 + stopped.signal_number
     except KeyboardInterrupt:
         print("interrupted before the run had begun", file=sys.stderr)
@@ -89,17 +89,21 @@ def _check_options(arguments: argparse.Namespace) -> None:
         raise UserError("option '--resume' names the run that '--continue' looks for; leave out one of them")
     if arguments.runs and not arguments.goes_on:
         raise UserError("option '--runs' goes with --continue; give run_dir=FOLDER, or add --continue")
+    if arguments.runs:
+        check_runs(arguments.runs)
 
 
-def _how_it_stopped(stopped: Stopped, goes_on: bool) -> str:
+def _how_it_stopped(stopped: Stopped, arguments: argparse.Namespace) -> str:
     """The last line of a run that a signal has ended: what is saved, and the command that goes on."""
-    if stopped.step is None or stopped.run is None:
-        return "interrupted; go on from the last checkpoint with --resume RUN"
     program = ["python", "-m", "launch.train"]
-    same = shlex.join([*program, *sys.argv[1:], *([] if goes_on else ["--continue"])])
+    same = shlex.join([*program, *sys.argv[1:], *([] if arguments.goes_on or arguments.resume else ["--continue"])])
+    if stopped.run is None:
+        return printable_line(f"stopped while it started up, this has changed nothing; once more: {same}")
     if stopped.step == 0:
         return printable_line(f"stopped before the first step was done, nothing is saved; begin again with: {same}")
-    again = same if goes_on else shlex.join([*program, "--resume", stopped.run])
+    again = same if arguments.goes_on else shlex.join([*program, "--resume", stopped.run])
+    if stopped.step is None:
+        return printable_line(f"ended at once; go on from the last checkpoint, if there is one, with: {again}")
     return printable_line(f"stopped after step {stopped.step}, checkpoint written; go on with: {again}")
 
 

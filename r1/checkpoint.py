@@ -59,7 +59,7 @@ def finish_checkpoint(partial: Path, progress: Progress, config: RunConfig) -> P
         _remove(final)
     partial.rename(final)  # never replaces a complete one: a resumed run starts from the newest
     flush(final.parent)
-    _point_latest(final)
+    point_latest(final)
     return final
 
 
@@ -106,7 +106,6 @@ def latest_checkpoint(run_dir: Path) -> tuple[Path, Progress]:
             f"option '--resume': {str(run_dir)!r} holds no complete checkpoint; start a new run, with checkpoint.every above 0"
         )
     newest = folders[max(folders)]
-    _point_latest(newest)  # a run that was killed may have left it behind
     try:
         return newest, Progress(**json.loads((newest / "progress.json").read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
@@ -140,7 +139,8 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder.rename(folder.with_name(f".partial-removed-{folder.name}")))
 
 
-def _point_latest(folder: Path) -> None:
+def point_latest(folder: Path) -> None:
+    """Let `latest` lead to this checkpoint; a run that was killed may have left it behind."""
     link = folder.with_name(f".{LATEST}")
     link.unlink(missing_ok=True)
     link.symlink_to(folder.name)

@@ -32,12 +32,14 @@ def read_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     return saved_config(path, overrides) if path.is_dir() else load_config(path, overrides)
 
 
-def saved_config(run_dir: str | Path, overrides: Sequence[str] = (), *, option: str = "RUN") -> RunConfig:
+def saved_config(
+    run_dir: str | Path, overrides: Sequence[str] = (), *, option: str = "RUN", file: str = "config.json"
+) -> RunConfig:
     """Read the configuration of a run folder. option: what named the folder, for errors."""
-    saved = Path(run_dir) / "config.json"
+    saved = Path(run_dir) / file
     if not saved.is_file():
         raise UserError(
-            f"option '{option}': {str(run_dir)!r} is not a run folder, it has no config.json; give a folder that a run wrote"
+            f"option '{option}': {str(run_dir)!r} is not a run folder, it has no {file}; give a folder that a run wrote"
         )
     try:
         tree = json.loads(saved.read_text(encoding="utf-8"))

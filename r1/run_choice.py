@@ -1,5 +1,6 @@
 """`--continue`: which run a command goes on in, so that the same command starts a run, goes on with it, and starts the next."""
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from r1.checkpoint import has_checkpoint, latest_checkpoint
 from r1.config import RunConfig
 from r1.config_text import differing_options, saved_config
 from r1.errors import UserError
-from r1.run_folder import RUNS, find_checkpoint, is_finished, path_of_run
+from r1.run_folder import RUNS, STARTING, find_checkpoint, is_finished, path_of_run
 from r1.run_lock import FILE as LOCK
 from r1.run_lock import holder_of
 from r1.run_place import is_begun_at, resumed_place, storage_of
@@ -42,8 +43,11 @@ def choose_run(config: RunConfig, runs: str | Path = RUNS) -> RunChoice:
         return _at_url(str(config.run_dir), config)
     if config.run_dir is not None:
         return _in_folder(Path(config.run_dir).absolute(), config)
-    begun = [run_dir for run_dir, saved in _saved_runs(Path(runs)) if not _differences(saved, config)]
-    for run_dir in begun:
+    begun, starting = (
+        [run_dir for run_dir, saved in _saved_runs(Path(runs), name) if not _differences(saved, config)]
+        for name in ("config.json", STARTING)
+    )
+    for run_dir in (*begun, *starting):
         if holder := holder_of(run_dir):
             raise UserError(
                 f"option '--continue': {str(run_dir)!r}, a run of this configuration, is going on ({holder}); wait for it, stop "
@@ -55,6 +59,14 @@ def choose_run(config: RunConfig, runs: str | Path = RUNS) -> RunChoice:
     run_dir = path_of_run(config, time.strftime("%Y%m%d-%H%M%S"), runs)
     says = f"new run {run_dir}: there is no unfinished one of this configuration in {Path(runs).absolute()}"
     return RunChoice(says=says, run=str(run_dir))
+
+
+def check_runs(runs: str) -> None:
+    """Raise `UserError` for what is no folder of runs."""
+    if is_url(runs):
+        raise UserError(
+            f"option '--runs': {runs!r} is no folder; a run in a bucket is named as a whole: run_dir={runs.rstrip('/')}/NAME"
+        )
 
 
 def _at_url(url: str, config: RunConfig) -> RunChoice:
@@ -86,7 +98,7 @@ def _of_saved(run_dir: Path, name: str, config: RunConfig) -> RunChoice:
         )
     if not has_checkpoint(run_dir):
         return RunChoice(says=f"beginning anew in {name}: it has no checkpoint yet", run=name, is_begun=True)
-    find_checkpoint(run_dir, config)
+    find_checkpoint(run_dir, config, option="run_dir")
     return _going_on(run_dir, name)
 
 
@@ -96,13 +108,24 @@ def _going_on(run_dir: Path, name: str) -> RunChoice:
     return RunChoice(says=says, run=name, is_begun=True, has_checkpoint=True)
 
 
-def _saved_runs(runs: Path) -> Iterator[tuple[Path, RunConfig]]:
-    """The runs in a folder with their configurations, the one that was started last first."""
-    for saved in sorted(runs.glob("*/config.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+def _saved_runs(runs: Path, file: str) -> Iterator[tuple[Path, RunConfig]]:
+    """The runs in a folder with the configurations in their `file`, the one that was started last first.
+
+    Those of other people, which this user cannot write, are not among them.
+    """
+    found = {saved: _started_s(saved) for saved in runs.glob(f"*/{file}") if os.access(saved.parent, os.W_OK)}
+    for saved in sorted(found, key=lambda saved: found[saved], reverse=True):
         try:
-            yield saved.parent, saved_config(saved.parent)
+            yield saved.parent, saved_config(saved.parent, file=file)
         except UserError:
             continue  # damaged, or of a version with other options: no run of this configuration
+
+
+def _started_s(saved: Path) -> float:
+    try:
+        return saved.stat().st_mtime
+    except FileNotFoundError:  # a run that was starting has begun, or given up
+        return 0.0
 
 
 def _differences(saved: RunConfig, config: RunConfig) -> list[str]:

@@ -12,11 +12,13 @@ from typing import Any
 from r1.checkpoint import latest_checkpoint
 from r1.config import RunConfig
 from r1.errors import UserError
-from r1.files import nearest_existing
+from r1.files import atomic_file, nearest_existing, written
 from r1.metrics import read_metrics
 from r1.types import Progress
 
 RUNS = "runs"
+STARTING = ".starting.json"
+"""The configuration of a run that has not begun yet."""
 
 
 def make_run_folder(config: RunConfig) -> Path:
@@ -54,13 +56,16 @@ def _exists_already(run_dir: Path) -> UserError:
     )
 
 
-def find_checkpoint(run_dir: Path, config: RunConfig) -> tuple[Path, Progress]:
-    """Return the checkpoint to go on from; a `UserError` when there is none, or nothing left to do after it."""
+def find_checkpoint(run_dir: Path, config: RunConfig, option: str = "--resume") -> tuple[Path, Progress]:
+    """Return the checkpoint to go on from; a `UserError` when there is none, or nothing left to do after it.
+
+    option: what named the folder.
+    """
     folder, progress = latest_checkpoint(run_dir)
     if is_finished(run_dir, progress, config):
         raise UserError(
-            f"option '--resume': {str(run_dir)!r} has finished step {progress.step} of {config.num_steps}; "
-            "pass num_steps=N with a larger N"
+            f"option '{option}': {str(run_dir)!r} has finished step {progress.step} of {config.num_steps}; "
+            "pass num_steps=N with a larger N, or begin another run in another folder"
         )
     return folder, progress
 
@@ -78,16 +83,28 @@ def evaluated_steps(run_dir: Path) -> set[int]:
 
 
 @contextmanager
-def removed_unless_begun(run_dir: Path) -> Iterator[None]:
-    """Remove the folder when the block ends before config.json is in it: the same command can then be started again.
+def removed_unless_begun(run_dir: Path, config: RunConfig) -> Iterator[None]:
+    """Remove the folder when the block ends before `begin_run`: the same command can then be started again.
 
     What is there by then is what trackers made for a run that never was. A run that is resumed has its config.json.
     """
+    starting, saved = run_dir / STARTING, run_dir / "config.json"
     try:
+        if not saved.exists():
+            with written(STARTING), atomic_file(starting) as temporary:
+                temporary.write_text(config.model_dump_json(), encoding="utf-8")
         yield
     finally:
-        if not (run_dir / "config.json").exists():
+        starting.unlink(missing_ok=True)
+        if not saved.exists():
             shutil.rmtree(run_dir)
+
+
+def begin_run(run_dir: Path, config: RunConfig) -> None:
+    """Write config.json: all is up, and what is written from now on is kept."""
+    with written("config.json"), atomic_file(run_dir / "config.json") as temporary:
+        temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    (run_dir / STARTING).unlink(missing_ok=True)
 
 
 def changed_options(checkpoint: Path, config: RunConfig) -> list[str]:

@@ -1,19 +1,22 @@
 """One writer for a run folder: a lock that the kernel lets go of when the process ends, however it does."""
 
-import contextlib
 import errno
 import fcntl
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
+
 from r1.errors import UserError
 
-FILE = ".lock"
+FILE = ".r1-lock"
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
-"""What a shared file system answers that knows no locks."""
+"""What a shared file system answers that knows no locks. There the file's text stands for one: a clean end empties it."""
+_TEXT = re.compile(r"process (\d+) on (.+)")
 
 
 @contextmanager
@@ -26,36 +29,56 @@ def locked(run_dir: Path, say: Callable[[str], None] = lambda text: None) -> Ite
     except OSError as error:
         raise UserError(f"run folder {str(run_dir)!r} cannot be written to: {error.strerror}; run as its owner") from error
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if holder := _take(descriptor, run_dir, say):
             raise UserError(
-                f"run folder {str(run_dir)!r} is being written by {_holder(descriptor)}; wait for it, or stop it first (SIGTERM "
-                "or Ctrl-C: it saves its last step)"
-            ) from error
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-            say(f"the file system of {run_dir} has no locks ({error.strerror}): see to it that one run at a time writes there")
+                f"run folder {str(run_dir)!r} is being written by {holder}; wait for it, or stop it first (SIGTERM or Ctrl-C: it "
+                "saves its last step)"
+            )
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
-        yield
+        try:
+            yield
+        finally:
+            os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 
 
 def holder_of(run_dir: Path) -> str | None:
     """Who writes the folder now; None for nobody."""
-    with contextlib.suppress(OSError):
+    try:
         descriptor = os.open(run_dir / FILE, os.O_RDWR)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _holder(descriptor)
-        finally:
-            os.close(descriptor)
-    return None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"perhaps: {FILE} cannot be opened, {error.strerror}"
+    try:
+        return _take(descriptor, run_dir)
+    finally:
+        os.close(descriptor)
 
 
-def _holder(descriptor: int) -> str:
-    return os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
+def _take(descriptor: int, run_dir: Path, say: Callable[[str], None] = lambda text: None) -> str | None:
+    """Lock the open file until it is closed; returns who has it already."""
+    text = os.pread(descriptor, 200, 0).decode(errors="replace")
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        return text or "another process"
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        if _may_live(text):
+            return f"{text}, or was when that was killed: this file system has no locks; if it is gone, remove {run_dir / FILE}"
+        say(f"the file system of {run_dir} has no locks ({error.strerror}): see to it that one run at a time writes there")
+        return None
+
+
+def _may_live(text: str) -> bool:
+    """Whether the process that has written this may still be there: of another host's nothing is known."""
+    named = _TEXT.fullmatch(text)
+    if not named or named[2] != socket.gethostname():
+        return bool(text)
+    number = int(named[1])
+    return number != os.getpid() and psutil.pid_exists(number)  # ours: of a container before this one, with the same numbers

@@ -1,7 +1,8 @@
 """How a run is asked to end: Ctrl-C, or SIGTERM from `ray job stop`, Slurm or Kubernetes.
 
 The first signal is a request: what is being sampled is dropped at once, a step that is being learnt from is finished, and the
-loop saves its last step. The second one ends the run where it stands, as does the first while a run starts up.
+loop saves its last step. A second Ctrl-C ends the run where it stands, as does the first while a run starts up. SIGTERM again
+is the same request: of one `kubectl delete` Ray's job server sends the first, and the pod's own hook another.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-_HELD = b"stopping: the step that is being learnt from is finished and saved first; once more ends the run at once\n"
+_HELD = b"stopping: what is under way is finished, and the last step saved; Ctrl-C (once more) ends the run at once\n"
 
 
 class Stopped(KeyboardInterrupt):
@@ -38,6 +39,8 @@ class Stop:
 
     def receive(self, signal_number: int, frame: FrameType | None = None) -> None:
         """Handle a signal."""
+        if self._signals and {*self._signals, signal_number} == {signal.SIGTERM}:
+            return
         self._signals.append(signal_number)
         if self._is_held and self.is_graceful:
             with contextlib.suppress(OSError):  # nobody reads any more

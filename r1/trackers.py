@@ -5,7 +5,7 @@ import io
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +16,10 @@ from r1.files import atomic_file
 
 Record = Sequence[tuple[int, Mapping[str, float]]]
 """(step, scalars by name) of each event so far, in order."""
+
+
+BUFFERED_STEPS = 30
+"""How many steps may be lost with W&B's process: it writes blocks of 32 KiB, and a step has some 2 KiB."""
 
 
 class Tracker(ABC):
@@ -33,8 +37,8 @@ class Tracker(ABC):
         return
 
     @abstractmethod
-    def begin(self) -> bool:
-        """Open it, or open it anew after the run went back. True: it is empty, and wants the whole record first."""
+    def begin(self) -> int | None:
+        """Open it, or open it anew after the run went back; returns the step from which on it wants the record. None: nothing."""
 
     @abstractmethod
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
@@ -58,13 +62,13 @@ class TensorBoard(Tracker):
     package = "tensorboard"
     _writer: Any = None
 
-    def begin(self) -> bool:
+    def begin(self) -> int | None:
         from tensorboard.summary import Writer
 
         self.close()
         shutil.rmtree(self._run_dir / "tensorboard", ignore_errors=True)  # an absent folder is as good as an empty one
         self._writer = Writer(str(self._run_dir / "tensorboard"))
-        return True
+        return 0
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
         for name, value in scalars.items():
@@ -88,6 +92,7 @@ class WeightsAndBiases(Tracker):
 
     package = "wandb"
     _run: Any = None
+    _last_step = 0
 
     @classmethod
     def check(cls) -> None:
@@ -106,12 +111,12 @@ class WeightsAndBiases(Tracker):
                 "set WANDB_MODE=offline, or leave 'wandb' out"
             )
 
-    def begin(self) -> bool:
+    def begin(self) -> int | None:
         if self._run:
-            return False
+            return None
         import wandb
 
-        id_file = self._run_dir / "wandb" / "run-id"
+        id_file, missing_file = self._file("run-id"), self._file("missing-from-step")
         run_id = _read_if_there(id_file)
         self._run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "r1"),
@@ -129,15 +134,39 @@ class WeightsAndBiases(Tracker):
         self._run.define_metric("*", step_metric="step")
         with atomic_file(id_file) as temporary:
             temporary.write_text(self._run.id, encoding="utf-8")
-        return run_id is None
+        missing = _read_if_there(missing_file)
+        missing_file.unlink(missing_ok=True)
+        if run_id is None:
+            return 0
+        return int(missing) if missing else None
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        self._run.log({"step": step, **scalars})
+        with self._noting_what_is_missing():
+            self._run.log({"step": step, **scalars})
+        self._last_step = step
+
+    @contextlib.contextmanager
+    def _noting_what_is_missing(self) -> Iterator[None]:
+        """`ray job stop` ends all processes of a job, W&B's own among them: what it has not taken is sent when the run goes on.
+
+        From some steps before, which may have been lost in its buffers: a second point at a step harms nothing.
+        """
+        try:
+            yield
+        except Exception:
+            if not self._file("missing-from-step").exists():
+                with atomic_file(self._file("missing-from-step")) as temporary:
+                    temporary.write_text(str(max(self._last_step - BUFFERED_STEPS, 0)), encoding="utf-8")
+            raise
+
+    def _file(self, name: str) -> Path:
+        return self._run_dir / "wandb" / name
 
     def close(self, failed: bool = False) -> None:
         if self._run:
-            self._run.finish(exit_code=int(failed))
-            self._run = None
+            run, self._run = self._run, None
+            with self._noting_what_is_missing():
+                run.finish(exit_code=int(failed))
 
 
 class Trackio(Tracker):
@@ -146,7 +175,7 @@ class Trackio(Tracker):
     package = "trackio"
     _run: Any = None
 
-    def begin(self) -> bool:
+    def begin(self) -> int | None:
         self.close()
         own_folder = self._run_dir / "trackio"
         folder = Path(os.environ.get("TRACKIO_DIR") or own_folder)
@@ -168,7 +197,7 @@ class Trackio(Tracker):
             )
         with atomic_file(own_folder / "run-id") as temporary:
             temporary.write_text(self._run.id, encoding="utf-8")
-        return True
+        return 0
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
         self._run.log(dict(scalars), step=step)
@@ -236,10 +265,13 @@ class Trackers:
 
 
 def _begin(tracker: Tracker, record: Record) -> None:
-    if tracker.begin():
-        for step, scalars in record:
+    wanted = tracker.begin()
+    if wanted is None:
+        return
+    for step, scalars in record:
+        if step >= wanted:
             tracker.log(step, scalars)
-        tracker.flush()
+    tracker.flush()
 
 
 def _log(tracker: Tracker, step: int, scalars: Mapping[str, float]) -> None:

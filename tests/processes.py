@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -73,9 +74,10 @@ class Program:
         file.seek(0)
         return file.read()
 
-    def survivors(self, grace_s: float = 20.0) -> list[str]:
-        """Descendants that still live after a while."""
-        _, alive = psutil.wait_procs(list(self._seen.values()), timeout=grace_s)
+    def survivors(self, grace_s: float = 20.0, but: str | None = None) -> list[str]:
+        """Descendants that still live after a while. but: a pattern for the titles of those that may."""
+        waited_for = [process for process in self._seen.values() if not (but and re.match(but, _title(process)))]
+        _, alive = psutil.wait_procs(waited_for, timeout=grace_s)
         return [" ".join(p.cmdline()) or p.name() for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
 
 
@@ -86,6 +88,13 @@ def steps_of(run_dir: Path) -> list[dict]:
         return []
     lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
     return [event for event in map(json.loads, lines) if event["kind"] == "step"]
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def shared_memory_files() -> set[str]:

@@ -13,7 +13,7 @@ from r1.cli.main import app
 from r1.config import RunConfig, load_config
 from r1.runtime.placement import plan_placement
 
-PAGES = ["docs/cluster.md", "docs/faq.md"]
+PAGES = ["docs/cluster.md", "docs/faq.md", "docs/tuning.md"]
 every_page = pytest.mark.parametrize("page", PAGES)
 
 

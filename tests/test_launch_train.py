@@ -217,15 +217,16 @@ def test_resume_without_a_checkpoint(train, tmp_path):
         ([QUICKSTART], (signal.SIGTERM, 7), 143, "stopped after step 7, checkpoint written; go on with: python -m launch.train --resume {run}"),
         ([QUICKSTART, "seed=3", "--continue"], (signal.SIGINT, 7), 130, f"go on with: python -m launch.train {QUICKSTART} seed=3 --continue"),
         ([QUICKSTART], (signal.SIGINT, 0), 130, f"nothing is saved; begin again with: python -m launch.train {QUICKSTART} --continue"),
-        ([QUICKSTART], (signal.SIGTERM, None), 143, "interrupted; go on from the last checkpoint with --resume RUN"),
+        ([QUICKSTART], (signal.SIGTERM, None), 143, "ended at once; go on from the last checkpoint, if there is one, with: python -m launch.train --resume {run}"),
+        ([QUICKSTART], (signal.SIGTERM, None, "starting"), 143, f"stopped while it started up, this has changed nothing; once more: python -m launch.train {QUICKSTART} --continue"),
     ],
 )
 def test_what_a_stopped_run_says(train, tmp_path, monkeypatch, arguments, stopped, code, says):
     import r1.runtime.run
 
     def stop(config, **options):
-        error = Stopped(*stopped)
-        error.run = str(tmp_path)
+        error = Stopped(*stopped[:2])
+        error.run = None if "starting" in stopped else str(tmp_path)
         raise error
 
     monkeypatch.setattr(r1.runtime.run, "run", stop)

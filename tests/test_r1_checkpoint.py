@@ -1,10 +1,11 @@
 import pytest
 from tiny import tiny_config
 
-from r1.checkpoint import begin_checkpoint, finish_checkpoint, latest_checkpoint, remove_old_checkpoints
+from r1.checkpoint import begin_checkpoint, finish_checkpoint, latest_checkpoint, point_latest, remove_old_checkpoints
 from r1.config import RunConfig
+from r1.config_text import saved_config
 from r1.errors import RunError, UserError
-from r1.run_folder import changed_options, removed_unless_begun
+from r1.run_folder import STARTING, begin_run, changed_options, removed_unless_begun
 from r1.types import Progress
 
 CONFIG = tiny_config()
@@ -60,7 +61,9 @@ def test_latest_is_set_right_when_a_kill_left_it_behind(tmp_path):
     save(tmp_path, 2)
     (tmp_path / "checkpoints/latest").unlink()
     (tmp_path / "checkpoints/latest").symlink_to("step-000001")
-    latest_checkpoint(tmp_path)
+    newest = latest_checkpoint(tmp_path)[0]
+    assert (tmp_path / "checkpoints/latest").resolve().name == "step-000001"  # who only looks writes nothing
+    point_latest(newest)
     assert (tmp_path / "checkpoints/latest").resolve().name == "step-000002"
 
 
@@ -119,6 +122,13 @@ def test_a_run_that_never_began_leaves_no_folder(tmp_path):
         (folder / "metrics.jsonl").touch()
     (begun / "config.json").touch()
     for folder in (fresh, begun):
-        with pytest.raises(RunError), removed_unless_begun(folder):
-            raise RunError("no engine")
+        with removed_unless_begun(folder, tiny_config()):
+            assert (folder / STARTING).exists() == (folder == fresh)
     assert (fresh.exists(), begun.exists()) == (False, True)
+
+
+def test_a_run_that_has_begun_is_no_longer_starting(tmp_path):
+    with removed_unless_begun(tmp_path, tiny_config()):
+        begin_run(tmp_path, tiny_config())
+        assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert saved_config(tmp_path) == tiny_config()

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from headless_browser import wait_for
-from processes import QUICKSTART, Program
 from report_browser import (
     NUM_STEPS,
     TOKENS,
@@ -178,20 +177,10 @@ def test_a_figure_is_saved_as_svg_and_never_shared(browser: Any, page: Path, tmp
     assert "held-out" in svg
 
 
-@pytest.fixture(scope="module")
-def real_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A quickstart of three steps, or what R1_REPORT_RUN names."""
-    if "R1_REPORT_RUN" in os.environ:
-        return Path(os.environ["R1_REPORT_RUN"])
-    run = tmp_path_factory.mktemp("real") / "run"
-    code, _, err = Program(QUICKSTART, "num_steps=3", "evaluate.num_completions=32", f"run_dir={run}").wait()
-    assert code == 0, err
-    return run
-
-
 @pytest.mark.ray
-def test_the_report_of_a_real_run(browser: Any, tmp_path: Path, real_run: Path):
-    run = real_run
+def test_the_report_of_a_real_run(browser: Any, tmp_path: Path, request: pytest.FixtureRequest):
+    """R1_REPORT_RUN names another one."""
+    run = Path(os.environ["R1_REPORT_RUN"]) if "R1_REPORT_RUN" in os.environ else request.getfixturevalue("trained_run")
     (tmp_path / "report.html").write_text(report_page([run], 6), encoding="utf-8")
     open_page(browser, tmp_path / "report.html")
     num_steps = len(list_trace_files(run, "train"))

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from dataclasses import asdict
@@ -12,8 +13,10 @@ import pytest
 from tiny import ROOT, tiny_config
 
 from r1 import storage
-from r1.errors import UserError
+from r1.errors import RunError, UserError
 from r1.run_choice import choose_run
+from r1.run_folder import removed_unless_begun
+from r1.run_lock import FILE as LOCK
 from r1.run_lock import holder_of, locked
 from r1.types import Progress
 
@@ -78,7 +81,7 @@ def test_more_steps_go_on_in_a_finished_run(tmp_path):
 def test_a_run_dir_is_gone_on_in_begun_anew_or_made(tmp_path):
     saved, begun, killed = write_run(tmp_path / "saved", step=2), write_run(tmp_path / "begun"), tmp_path / "killed"
     killed.mkdir()
-    (killed / ".lock").touch()  # of a run that was killed while it started up
+    (killed / LOCK).touch()  # of a run that was killed while it started up
     found = {folder: choose(tmp_path, f"run_dir={folder}") for folder in (saved, begun, killed, tmp_path / "none")}
     assert [(choice.is_begun, choice.has_checkpoint) for choice in found.values()] == [
         (True, True),
@@ -92,7 +95,7 @@ def test_a_run_dir_is_gone_on_in_begun_anew_or_made(tmp_path):
 
 def test_a_run_dir_that_holds_something_else_is_refused(tmp_path):
     finished = write_run(tmp_path / "finished", step=4, evaluated=(0, 4))
-    with pytest.raises(UserError, match=r"has finished step 4 of 4; pass num_steps=N"):
+    with pytest.raises(UserError, match=r"option 'run_dir': .* has finished step 4 of 4; pass num_steps=N"):
         choose(tmp_path, f"run_dir={finished}")
     other = write_run(tmp_path / "other", "seed=7", "rollout.group_size=2", "deadline_s=9", "num_threads=1", step=2)
     with pytest.raises(UserError) as refused:
@@ -113,6 +116,26 @@ def test_it_does_not_start_beside_itself(tmp_path):
         refused.value
     )
     assert Path(choose(tmp_path).run) == tmp_path / "a"
+
+
+def test_it_does_not_start_beside_itself_while_that_starts_up(tmp_path):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    with locked(folder), removed_unless_begun(folder, tiny_config("num_steps=4")):
+        with pytest.raises(UserError, match=f"is going on \\(process {os.getpid()} on "):
+            choose(tmp_path)
+        assert not choose(tmp_path, "seed=3").is_begun
+
+
+def test_runs_of_other_people_are_let_alone(tmp_path, monkeypatch):
+    write_run(tmp_path / "theirs", step=2)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # what a test as root cannot have otherwise
+    assert not choose(tmp_path).is_begun
+
+
+def test_a_lock_that_cannot_be_opened_is_somebodys(tmp_path):
+    (tmp_path / LOCK).mkdir()
+    assert holder_of(tmp_path) == f"perhaps: {LOCK} cannot be opened, Is a directory"
 
 
 def test_a_folder_has_one_writer(tmp_path):
@@ -145,9 +168,29 @@ def test_a_file_system_without_locks_is_said_and_borne(tmp_path, monkeypatch):
 
     monkeypatch.setattr("fcntl.flock", refuse)
     said = []
-    with locked(tmp_path, said.append):
-        pass
+    with pytest.raises(RunError), locked(tmp_path, said.append):
+        raise RunError("however it ends")
     assert "has no locks (Function not implemented)" in said[0]
+    assert holder_of(tmp_path) is None  # it has ended as it should
+
+
+@pytest.mark.parametrize(
+    ("text", "is_held"),
+    [
+        (f"process {os.getppid()} on {socket.gethostname()}", True),
+        (f"process {2**22 + 1} on {socket.gethostname()}", False),  # above the largest process id
+        (f"process {os.getpid()} on {socket.gethostname()}", False),  # of a container before this one
+        ("process 1 on another-host", True),
+        ("", False),
+    ],
+)
+def test_without_locks_the_text_says_who_may_be_writing(tmp_path, monkeypatch, text, is_held):
+    monkeypatch.setattr("fcntl.flock", lambda descriptor, how: (_ for _ in ()).throw(OSError(38, "Function not implemented")))
+    (tmp_path / LOCK).write_text(text)
+    assert (holder_of(tmp_path) or "").startswith(f"{text}, or was when that was killed") == is_held
+    if is_held:
+        with pytest.raises(UserError, match=f"if it is gone, remove {tmp_path / LOCK}"), locked(tmp_path):
+            pass
 
 
 def test_a_run_at_a_url_is_begun_gone_on_in_and_begun_anew_by_the_same_command(tmp_path, monkeypatch):

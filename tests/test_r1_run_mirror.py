@@ -2,6 +2,7 @@
 
 import pytest
 from stored_runs import ToldStorage, begun, config_at, sent, wait_until, write_checkpoint, write_step
+from tiny import tiny_config
 
 from r1 import run_mirror, storage
 from r1.errors import RunError, UserError
@@ -149,7 +150,7 @@ def test_how_a_run_ended_is_not_hidden_by_its_storage(url):
 def test_of_a_run_that_never_began_nothing_is_there(url):
     told = ToldStorage(url)
     place = new_place(config_at(url), told)
-    with pytest.raises(KeyError), removed_unless_begun(place.folder), RunMirror(place, FaultLog()):
+    with pytest.raises(KeyError), removed_unless_begun(place.folder, tiny_config()), RunMirror(place, FaultLog()):
         raise KeyError
     assert told.files() == {}
     assert not place.folder.exists()

@@ -14,10 +14,10 @@ from r1.types import Progress
 
 
 class Signals:
-    """Lets a signal come when something is logged that begins with `moment`; `times` of them."""
+    """Lets signals come when something is logged that is `moment`."""
 
-    def __init__(self, moment, times=1):
-        self.moment, self.times, self.stop = moment, times, Stop()
+    def __init__(self, moment, *numbers):
+        self.moment, self.numbers, self.stop = moment, numbers or (signal.SIGTERM,), Stop()
         self.log = Log(self)
 
 
@@ -29,8 +29,8 @@ class Log(list):
     def append(self, entry):
         super().append(entry)
         if entry == self.signals.moment:
-            for _ in range(self.signals.times):
-                self.signals.stop.receive(signal.SIGTERM)
+            for number in self.signals.numbers:
+                self.signals.stop.receive(number)
 
 
 class LoggingScorer(FakeScorer):
@@ -119,13 +119,21 @@ def test_steps_that_were_sampled_ahead_are_dropped():
 
 
 @pytest.mark.parametrize("moment", ["update", "load 1"])
-def test_the_second_signal_ends_a_step_at_once(moment):
-    signals = Signals(moment, times=2)
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_a_step_at_once(moment, first):
+    signals = Signals(moment, first, signal.SIGINT)
     interrupt, recorded = run(signals)
     assert not isinstance(interrupt, Stopped)
     assert signals.log[-1] == "saved within 60 s"  # as Ctrl-C always did
     assert recorded == []
     assert not any(entry.startswith("save ") for entry in signals.log)
+
+
+def test_sigterm_again_is_the_same_request():
+    signals = Signals("update", *[signal.SIGTERM] * 3)
+    stopped, recorded = run(signals)
+    assert isinstance(stopped, Stopped)
+    assert (stopped.step, recorded) == (1, [1])
 
 
 def test_the_second_signal_ends_the_save_of_the_first_one_at_once():
@@ -134,7 +142,7 @@ def test_the_second_signal_ends_the_save_of_the_first_one_at_once():
     class Saves(FakeLearner):
         def save(self, progress):
             super().save(progress)
-            signals.stop.receive(signal.SIGTERM)
+            signals.stop.receive(signal.SIGINT)
 
     interrupt, _ = run(signals, learner=Saves(signals.log))
     assert not isinstance(interrupt, Stopped)
@@ -196,7 +204,7 @@ def test_real_signals_wait_where_nothing_may_be_cut(with_sigint, number, capfd):
         work()
     assert done == ["the held block goes on"]
     assert (caught.value.signal_number, caught.value.step) == (number, None)
-    assert "once more ends the run at once" in capfd.readouterr().err
+    assert "Ctrl-C (once more) ends the run at once" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

@@ -23,7 +23,7 @@ class Recorder(Tracker):
     """Keeps what it is sent in `calls`, and fails at the calls named in `fails_at`."""
 
     package = "json"
-    wants_record = True
+    wanted = 0
 
     def __init__(self, run_dir, config):
         super().__init__(run_dir, config)
@@ -37,7 +37,7 @@ class Recorder(Tracker):
 
     def begin(self):
         self._take("begin")
-        return self.wants_record
+        return self.wanted
 
     def log(self, step, scalars):
         self._take("log", step, dict(scalars))
@@ -47,7 +47,7 @@ class Recorder(Tracker):
 
 
 class Continuing(Recorder):
-    wants_record = False
+    wanted = None
 
 
 class Refusing(Recorder):

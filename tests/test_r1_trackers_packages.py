@@ -95,6 +95,34 @@ def test_wandb_offline(tmp_path):
         assert [(r.metric.glob_name, r.metric.step_metric) for r in records if r.HasField("metric") and r.metric.glob_name] == [("*", "step")]
 
 
+STOPPED = """
+import psutil
+with metrics:
+    metrics.log_step(report(1, {"reward": 0.1}, {}))
+    metrics.log_step(report(2, {"reward": 0.2}, {}))
+    for child in psutil.Process().children(recursive=True):
+        child.terminate()
+        child.wait()
+    metrics.log_step(report(3, {"reward": 0.3}, {}))
+"""
+GOING_ON = """
+with metrics:
+    metrics.log_step(report(4, {"reward": 0.4}, {}))
+"""
+
+
+def test_what_wandb_misses_after_ray_job_stop_is_sent_when_the_run_goes_on(tmp_path):
+    run_dir = tmp_path / "tried-20260101"
+    home = {"WANDB_MODE": "offline", "HOME": str(tmp_path / "home")}
+    in_own_process("wandb", run_dir, STOPPED, **home)
+    in_own_process("wandb", run_dir, GOING_ON, **home)
+    stopped, going_on = (wandb_rows(wandb_records(file)) for file in sorted(run_dir.glob("wandb/offline-run-*/*.wandb")))
+    steps = [row["step"] for row in (*stopped, *going_on)]
+    assert set(steps) == {1, 2, 3, 4}
+    assert steps[-4:] == [1, 2, 3, 4]  # also what was in the buffers
+    assert not (run_dir / "wandb/missing-from-step").exists()
+
+
 @pytest.mark.parametrize("is_shared", [False, True])
 def test_trackio(tmp_path, is_shared):
     run_dir, shared = tmp_path / "tried-20260101", tmp_path / "shared"

@@ -6,16 +6,17 @@ from pathlib import Path
 
 from rich.console import Console
 
+from r1.checkpoint import point_latest
 from r1.config import RunConfig
 from r1.console import RunConsole
 from r1.curves import draw_curves
 from r1.disk_estimate import check_disk
 from r1.errors import RunError, UserError
-from r1.files import atomic_file, written
+from r1.files import written
 from r1.loop import Trainer, train
 from r1.metrics import MetricsLogger, read_metrics
 from r1.preflight import Prepared, prepare
-from r1.run_folder import changed_options, evaluated_steps, find_checkpoint, removed_unless_begun
+from r1.run_folder import begin_run, changed_options, evaluated_steps, find_checkpoint, removed_unless_begun
 from r1.run_lock import locked
 from r1.run_mirror import RunMirror
 from r1.run_output import RunOutput
@@ -62,6 +63,8 @@ def run(
         place = resumed_place(resume, storage)
         with locked(place.folder, output.say):
             checkpoint = None if anew else find_checkpoint(place.folder, config)
+            if checkpoint:
+                point_latest(checkpoint[0])
             resumed_from, prepared = checkpoint[1] if checkpoint else Progress(), prepare(config)
             check_disk(config, place.folder)
             _run_in(place, checkpoint, resumed_from, config, prepared, output, started_s)
@@ -87,7 +90,7 @@ def _run_in(
     # after ray.init, which installs a SIGTERM handler of its own.
     num_cpus = config.rollout.num_workers * config.rollout.tensor_parallel_size + config.learner.num_ranks
     with (
-        removed_unless_begun(run_dir),
+        removed_unless_begun(run_dir, config),
         # Left when all others have ended, and their files are whole.
         RunMirror(place, faults) as mirror,
         # Before the engines: a tracker that cannot start shall not cost the minutes of their start.
@@ -157,8 +160,7 @@ def _run_in(
 def _train_and_report(trainer: Trainer, record: RunRecord, resumed_from: Progress | None) -> None:
     config, place, output = record.config, record.place, record.output
     run_dir = place.folder
-    with written("config.json"), atomic_file(run_dir / "config.json") as temporary:
-        temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    begin_run(run_dir, config)
     if resumed_from:
         record.rewind(resumed_from.step)
         output.say(f"going on after step {resumed_from.step} of {place.name}")

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
@@ -32,6 +34,8 @@ STARTING_S = 30.0
 """How long a cluster is waited for that has a job server, and nobody yet to run jobs: some seconds after `ray start`."""
 LOST_S = 60.0
 """How long it may be out of reach while the log is followed."""
+SILENCE_S = 60.0
+"""After how long without a line it is followed through a new connection: one may die unnoticed."""
 RETRY_S = 2.0
 
 # A dozen lines on .gitignore files, default excludes, packages and websockets.
@@ -68,7 +72,9 @@ class Job:
         ray = Path(sys.executable).with_name("ray")
         program = os.path.relpath(ray) if ray.is_file() else "ray"
         mode = f"{AUTH_MODE}=token " if self.submission.uses_token else ""
-        return mode + shlex.join([program, "job", action, "--address", self.submission.address, *options, self.job_id])
+        # Not --address: Ray would take RAY_ADDRESS, if that is set, before it.
+        address = f"{ADDRESS}={shlex.quote(self.submission.address)} "
+        return address + mode + shlex.join([program, "job", action, *options, self.job_id])
 
     def commands(self) -> list[str]:
         return [
@@ -85,19 +91,41 @@ class _Client(JobSubmissionClient):  # type: ignore[misc]  # Ray has no types
         timeout = (CONNECT_S, ANSWER_S if method == "GET" else TAKE_S)
         return super()._do_request(method, *arguments, **options, timeout=timeout)
 
+    def session_name(self) -> str:
+        return str(self._do_request("GET", "/api/version").json()["session_name"])
 
-def submit(submission: Submission) -> Job:
-    """Upload the checkout and have the cluster run it; a `UserError` where the job server refuses or is not there."""
-    os.environ[ADDRESS] = submission.address  # Ray takes RAY_ADDRESS, if that is set, before what the client is given
-    at = f"{ADDRESS}={submission.address!r}"
-    try:
-        client = _Client(submission.address)
+
+def connect(address: str) -> Any:
+    """A client of the job server; a `UserError` where it refuses or is not there."""
+    os.environ[ADDRESS] = address  # Ray takes RAY_ADDRESS, if that is set, before what the client is given
+    with _refused_in_one_line(address):
+        return _Client(address)
+
+
+def is_on_this_machine(client: Any) -> bool:
+    """Whether the head node is: some of its processes name the session that the job server names."""
+    with _refused_in_one_line(os.environ[ADDRESS]):
+        session = client.session_name()
+    return any(session in word for process in psutil.process_iter(["cmdline"]) for word in process.info["cmdline"] or ())
+
+
+def submit(client: Any, submission: Submission) -> Job:
+    """Upload the checkout and have the cluster run it; a `UserError` where the job server refuses or is gone."""
+    with _refused_in_one_line(submission.address):
         job_id = _submit(
             client,
             entrypoint=shlex.join(submission.entrypoint),
             runtime_env=runtime_environment(submission.upload),
             metadata=metadata(submission),
         )
+    return Job(client=client, job_id=job_id, submission=submission)
+
+
+@contextmanager
+def _refused_in_one_line(address: str) -> Iterator[None]:
+    at = f"{ADDRESS}={address!r}"
+    try:
+        yield
     except UserError:
         raise
     except AuthenticationError as error:
@@ -112,7 +140,6 @@ def submit(submission: Submission) -> Job:
             f"{at}: no job server takes the run there ({reason}); on this machine `ray start --head` starts one, for another "
             f"cluster set {ADDRESS} to its head node's, http://HOST:8265"
         ) from error
-    return Job(client=client, job_id=job_id, submission=submission)
 
 
 def _submit(client: Any, **job: Any) -> str:
@@ -161,24 +188,36 @@ def git_revision(folder: Path) -> str:
 
 
 async def follow(job: Job, write: Callable[[str], object]) -> JobStatus:
-    """Write the job's log as it grows, and return how the job ended. Whoever interrupts this leaves the job running.
+    """Write the job's log as it grows, and return how the job ended. Whoever interrupts this leaves the job running."""
+    async for item in _log_and_status(job):
+        if isinstance(item, JobStatus):
+            return item
+        write(item)
+    raise AssertionError("the last item is the status")
 
-    The log comes through a connection that may break on its way; the next one begins at the log's beginning.
+
+async def _log_and_status(job: Job) -> AsyncIterator[str | JobStatus]:
+    """The log, each text once, then how the job ended.
+
+    It comes through a connection that may break or fall silent; the next one begins at the log's beginning.
     """
     num_written, seen = 0, time.monotonic()
     while True:
         num_read = 0
         try:
-            async for text in job.client.tail_job_logs(job.job_id):
+            async for text in _until_silent(job.client.tail_job_logs(job.job_id)):
                 new = text[max(0, num_written - num_read) :]
                 num_read += len(text)
                 if new:
-                    write(new)
                     num_written = num_read
+                    yield new
                 seen = time.monotonic()
             status = job.client.get_job_status(job.job_id)
             if status.is_terminal():
-                return status
+                yield status
+                return
+            seen = time.monotonic()
+        except _SilenceError:  # nobody can tell a long step from a lost network: LOST_S begins with the next connection
             seen = time.monotonic()
         except (RuntimeError, OSError, aiohttp.ClientError) as error:
             if time.monotonic() - seen > LOST_S:
@@ -187,3 +226,22 @@ async def follow(job: Job, write: Callable[[str], object]) -> JobStatus:
                     f"on: {job.command('logs', '--follow')}"
                 ) from error
         await asyncio.sleep(RETRY_S)
+
+
+class _SilenceError(Exception):
+    """The connection may be dead."""
+
+
+async def _until_silent(texts: AsyncIterator[str]) -> AsyncIterator[str]:
+    while True:
+        limit = asyncio.timeout(SILENCE_S)
+        try:
+            async with limit:
+                text = await anext(texts)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            if limit.expired():
+                raise _SilenceError from error
+            raise
+        yield text

@@ -14,7 +14,7 @@ from r1.errors import UserError
 EXCLUDES = ("/.git", "/.venv", "/.ci", "/runs", "/models", "/tests", "/docs", "/requirements", "__pycache__")
 """What stays here besides what .gitignore and .rayignore name; patterns are gitignore's."""
 MAX_MIB = 20
-"""The checkout has 7 MiB. Ray keeps an upload in the head node's memory, and each node that takes part copies it."""
+"""The checkout has some 6 MiB. Ray keeps an upload in the head node's memory, and each node that takes part copies it."""
 NUM_SHOWN = 5
 
 
