@@ -35,8 +35,8 @@ class MirrorState:
     """SCRATCH/.mirror.json."""
 
     writer: str
-    before: str | None = None
-    """The writer before this one: a process that ends at once may not have told the URL its name."""
+    before: list[str] = field(default_factory=list)
+    """All earlier writers here: processes that end at once have not told the URL their names, so it may still know any."""
     sent: dict[str, FileState] = field(default_factory=dict)
     """Name -> the file as it was when it was sent. A checkpoint whose progress.json is among them is there, whole."""
     is_complete: bool = False
@@ -172,7 +172,7 @@ def _fetch(storage: Storage) -> Path:
     written = storage.read(WRITER)
     writer = json.loads(written)["writer"] if written else None
     state = _state(folder)
-    is_current = state is not None and writer in (state.writer, state.before, None) and (folder / "config.json").is_file()
+    is_current = state is not None and writer in (state.writer, *state.before, None) and (folder / "config.json").is_file()
     if not is_current:
         shutil.rmtree(folder, ignore_errors=True)
     make_scratch(folder)
@@ -212,7 +212,8 @@ def begin_writing(folder: Path) -> MirrorState:
     """The state of the scratch folder, under a name for this process."""
     state = _state(folder)
     assert state is not None, "the folder was made without a state"
-    state.before, state.writer, state.is_complete = state.writer, uuid.uuid4().hex, False
+    state.before.append(state.writer)
+    state.writer, state.is_complete = uuid.uuid4().hex, False
     state.save(folder)
     return state
 

@@ -3,14 +3,14 @@
 import json
 
 import pytest
-from stored_runs import ToldStorage, begun, config_at, sent, write_checkpoint, write_step
+from stored_runs import ToldStorage, begun, config_at, sent, wait_until, write_checkpoint, write_step
 
 from r1 import storage
 from r1.checkpoint import latest_checkpoint
 from r1.errors import RunError, UserError
 from r1.faults import FaultLog
 from r1.run_mirror import RunMirror
-from r1.run_place import new_place, place_lines, resumed_place, storage_of
+from r1.run_place import begin_writing, new_place, place_lines, resumed_place, storage_of
 
 
 @pytest.fixture
@@ -90,6 +90,20 @@ def test_a_process_killed_before_its_first_upload_does_not_overtake(url):
     told.fails = lambda name: False
     resumed_place(url, told)
     assert (place.folder / "traces/step-000001.parquet").is_file()
+
+
+def test_processes_killed_while_they_start_up_do_not_overtake(url):
+    place, told = begun(url)
+    with pytest.raises(RunError), RunMirror(place, FaultLog(), end_limit_s=0) as mirror:
+        write_step(place.folder, 1)
+        mirror.wake()
+        wait_until(lambda: "traces/step-000001.parquet" in sent(told))
+        told.fails = lambda name: True
+        write_checkpoint(place.folder, 1)
+    told.fails = lambda name: False
+    for _ in range(3):  # each was killed before its first upload: the URL knows the name of the very first process
+        assert latest_checkpoint(resumed_place(url, told).folder)[1].step == 1
+        begin_writing(place.folder)
 
 
 def test_urls_that_are_taken_or_hold_no_run(url):
