@@ -18,6 +18,8 @@ from r1.config import RunConfig
 from r1.errors import UserError
 from r1.files import atomic_file
 from r1.run_folder import make_run_folder, new_run_folder
+from r1.run_lock import FILE as LOCK
+from r1.run_lock import locked
 from r1.storage import Storage, StorageError, is_url, make_scratch, open_storage, scratch_folder
 
 WRITER = "writer.json"
@@ -107,11 +109,22 @@ def new_place(config: RunConfig, storage: Storage | None) -> RunPlace:
     """Make the folder of a new run, empty."""
     if storage is None:
         return RunPlace(folder=make_run_folder(config))
-    folder = _unused_scratch(storage)
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = scratch_folder(storage.url)
     make_scratch(folder)
-    MirrorState(writer=uuid.uuid4().hex).save(folder)
+    with locked(folder):
+        _unused_scratch(storage)
+        _empty(folder)
+        MirrorState(writer=uuid.uuid4().hex).save(folder)
     return RunPlace(folder=folder, storage=storage)
+
+
+def _empty(folder: Path) -> None:
+    """Remove all that is in a scratch folder. Its lock stays: with a new file two processes could hold one each."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
 
 
 def folder_of_new(config: RunConfig, storage: Storage | None) -> Path:
@@ -164,19 +177,20 @@ def resumed_place(resume: str | Path, storage: Storage | None) -> RunPlace:
     if storage is None:
         return RunPlace(folder=Path(resume).absolute())
     with users_to_mend("--resume"):
-        return RunPlace(folder=_fetch(storage), storage=storage)
+        folder = scratch_folder(storage.url)
+        make_scratch(folder)
+        with locked(folder):
+            _fetch(storage, folder)
+        return RunPlace(folder=folder, storage=storage)
 
 
-def _fetch(storage: Storage) -> Path:
-    folder = scratch_folder(storage.url)
+def _fetch(storage: Storage, folder: Path) -> None:
     written = storage.read(WRITER)
     writer = json.loads(written)["writer"] if written else None
     state = _state(folder)
     is_current = state is not None and writer in (state.writer, *state.before, None) and (folder / "config.json").is_file()
-    if not is_current:
-        shutil.rmtree(folder, ignore_errors=True)
-    make_scratch(folder)
     if not is_current or state is None:
+        _empty(folder)
         state = MirrorState(writer=writer or uuid.uuid4().hex, is_complete=True)
     there = storage.files()
     if "config.json" not in there and not is_current:
@@ -199,7 +213,6 @@ def _fetch(storage: Storage) -> Path:
             storage.download(name, folder / name, there[name].size)
             state.sent[name] = file_state(folder / name)
     state.save(folder)
-    return folder
 
 
 def is_whole_checkpoint(name: str, there: Collection[str]) -> bool:

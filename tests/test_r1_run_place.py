@@ -1,14 +1,16 @@
 """How a run begins at a URL, and how it comes back from there."""
 
 import json
+import os
 
 import pytest
-from stored_runs import ToldStorage, begun, config_at, sent, wait_until, write_checkpoint, write_step
+from stored_runs import ToldStorage, begun, config_at, sent, write_checkpoint, write_step
 
 from r1 import storage
 from r1.checkpoint import latest_checkpoint
 from r1.errors import RunError, UserError
 from r1.faults import FaultLog
+from r1.run_lock import locked
 from r1.run_mirror import RunMirror
 from r1.run_place import begin_writing, new_place, place_lines, resumed_place, storage_of
 
@@ -94,16 +96,30 @@ def test_a_process_killed_before_its_first_upload_does_not_overtake(url):
 
 def test_processes_killed_while_they_start_up_do_not_overtake(url):
     place, told = begun(url)
-    with pytest.raises(RunError), RunMirror(place, FaultLog(), end_limit_s=0) as mirror:
-        write_step(place.folder, 1)
-        mirror.wake()
-        wait_until(lambda: "traces/step-000001.parquet" in sent(told))
-        told.fails = lambda name: True
-        write_checkpoint(place.folder, 1)
+    write_step(place.folder, 1)
+    write_checkpoint(place.folder, 1)
+    told.fails = lambda name: "checkpoints" in name
+    with pytest.raises(RunError), RunMirror(place, FaultLog(), end_limit_s=0):
+        pass
     told.fails = lambda name: False
     for _ in range(3):  # each was killed before its first upload: the URL knows the name of the very first process
         assert latest_checkpoint(resumed_place(url, told).folder)[1].step == 1
         begin_writing(place.folder)
+
+
+def test_a_second_start_on_the_node_leaves_a_live_runs_folder_alone(url):
+    told = ToldStorage(url)
+    place = new_place(config_at(url), told)
+    with locked(place.folder):  # it starts up: nothing is at the URL, and no config.json here
+        (place.folder / "tensorboard").mkdir()
+        for start in (lambda: new_place(config_at(url), told), lambda: resumed_place(url, told)):
+            with pytest.raises(UserError, match=rf"is being written by process {os.getpid()} on .*; wait for it, or stop it first"):
+                start()
+        assert (place.folder / "tensorboard").is_dir()
+        lock = (place.folder / ".lock").stat().st_ino
+    assert new_place(config_at(url), told) == place
+    assert sorted(path.name for path in place.folder.iterdir()) == [".lock", ".mirror.json"]
+    assert (place.folder / ".lock").stat().st_ino == lock, "with another file two processes hold a lock each"
 
 
 def test_urls_that_are_taken_or_hold_no_run(url):

@@ -58,6 +58,7 @@ def run(
         place = new_place(config, storage)
         with locked(place.folder, output.say):
             _run_in(place, None, None, config, prepared, output, started_s)
+            place.remove_scratch()
     else:
         place = resumed_place(resume, storage)
         with locked(place.folder, output.say):
@@ -65,7 +66,7 @@ def run(
             resumed_from, prepared = checkpoint[1] if checkpoint else Progress(), prepare(config)
             check_disk(config, place.folder)
             _run_in(place, checkpoint, resumed_from, config, prepared, output, started_s)
-    place.remove_scratch()
+            place.remove_scratch()
     return place.folder
 
 
