@@ -30,7 +30,10 @@ from r1.run_place import (
 from r1.storage import Storage, StorageError, in_one_line
 
 SENT_FOLDERS = ("traces", "tensorboard")
-"""Besides the files of the run folder itself; of other trackers only RUN_IDS: W&B sends its own files."""
+"""Besides the files of the run folder itself, and RUN_IDS."""
+SENT_AT_END = ("trackio", "wandb/offline-run-*", "wandb/run-*")
+"""What other trackers have closed by then: before, it may be a database in the midst of a change. W&B's online runs as well: what
+its server has not taken lies nowhere else."""
 MAX_FAILURES = 3
 """Files that fail in one pass before the others wait for the next: storage that hangs takes a minute each."""
 SAY_EVERY_S = 300.0
@@ -121,7 +124,7 @@ class RunMirror:
             if rewind_to is not None:
                 sender.go_back_to(rewind_to)
                 rewind_to = None
-            sender.send_all()
+            sender.send_all(self._is_ending)
             self._state.is_complete = self._is_ending and not sender.failures
             self._state.save(folder)
         # Whatever it is (storage, a full disk, a record that somebody has damaged, a bug): the training goes on, and what is not
@@ -149,12 +152,12 @@ class _Sender:
         self.failures: list[str] = []
         self.num_sent = 0
 
-    def send_all(self) -> None:
+    def send_all(self, is_ending: bool = False) -> None:
         """The record and the traces, then the checkpoints that there were before; and remove old ones."""
         # Asked for first: a checkpoint that comes meanwhile would go without the metrics of its step.
         checkpoints = complete_checkpoints(self._folder)
         new = [step for step, path in checkpoints.items() if f"{FOLDER}/{path.name}/progress.json" not in self._state.sent]
-        for name in _finished_files(self._folder):
+        for name in _finished_files(self._folder, is_ending):
             self.send(name)
         if self.failures or not new:
             return
@@ -226,13 +229,14 @@ class _Sender:
                     self._state.sent.pop(name, None)
 
 
-def _finished_files(folder: Path) -> Iterator[str]:
-    """Names of all but checkpoints: the record, traces, and what TensorBoard reads. Names with a dot are not finished."""
+def _finished_files(folder: Path, is_ending: bool) -> Iterator[str]:
+    """Names of all but checkpoints: the record, traces, and what trackers have written. Names with a dot are not finished."""
     for path in sorted(folder.iterdir()):
         if path.is_file() and not path.name.startswith("."):
             yield path.name
-    for folder_name in SENT_FOLDERS:
-        for path in sorted((folder / folder_name).rglob("*")):
-            if path.is_file() and not path.name.startswith("."):
+    for pattern in (*SENT_FOLDERS, *(SENT_AT_END if is_ending else ())):
+        for path in sorted(path for top in folder.glob(pattern) for path in top.rglob("*")):
+            # W&B links to a log of its own that lies elsewhere.
+            if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
                 yield path.relative_to(folder).as_posix()
     yield from (name for name in RUN_IDS if (folder / name).is_file())

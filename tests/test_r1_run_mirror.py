@@ -57,6 +57,23 @@ def test_only_what_is_new_or_changed_goes_again(url):
     ]
 
 
+def test_what_trackers_keep_on_the_disk_goes_when_they_have_closed_it(url):
+    place, told = begun(url)
+    kept = ["trackio/r1.db", "wandb/offline-run-1/files/a.txt", "wandb/offline-run-1/run-1.wandb", "wandb/run-2/run-2.wandb"]
+    for name in [*kept, "wandb/debug.log"]:
+        path = place.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    (place.folder / "wandb/offline-run-1/core.log").symlink_to(place.folder / "wandb/debug.log")
+    with RunMirror(place, FaultLog()) as mirror:
+        write_step(place.folder, 1)
+        mirror.wake()
+        wait_until(lambda: "traces/step-000001.parquet" in sent(told))
+        (place.folder / "trackio/r1.db").write_text("whole")
+    assert [name for name in sent(told) if name.startswith(("trackio", "wandb"))] == kept
+    assert told.read("trackio/r1.db") == b"whole"
+
+
 def test_uploads_go_beside_the_training(url):
     place, told = begun(url)
     told.holds.clear()
