@@ -27,6 +27,7 @@ from r1.run_place import (
     file_state,
     is_whole_checkpoint,
 )
+from r1.stopping import Stop, stopped_by_signals
 from r1.storage import Storage, StorageError, in_one_line
 
 SENT_FOLDERS = ("traces", "tensorboard")
@@ -47,7 +48,8 @@ _STEP = re.compile(rf"{FOLDER}/step-(\d+)/")
 class RunMirror:
     """Sends a run folder's files. Without a storage it does nothing: the folder itself is where the run lies.
 
-    Use it as a context manager; leaving the block waits until all is sent, or raises a `RunError` that says where it lies.
+    Use it as a context manager; leaving the block waits until all is sent, or raises a `RunError` that says where it lies. A
+    signal ends that wait.
     """
 
     def __init__(self, place: RunPlace, faults: FaultLog, *, end_limit_s: float = END_LIMIT_S) -> None:
@@ -57,6 +59,7 @@ class RunMirror:
         self._failures = ["nothing was sent"]
         self._last_said_s = -SAY_EVERY_S
         self._wake, self._is_ending, self._lock = threading.Event(), False, threading.Lock()
+        self._is_given_up, self._has_ended = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="r1-mirror", daemon=True)
 
     def __enter__(self) -> "RunMirror":
@@ -83,29 +86,48 @@ class RunMirror:
             return
         self._is_ending = True
         self.wake()
-        self._thread.join()
-        if not self._failures:
+        self._wait_for_end()
+        if self._has_ended.is_set() and not self._failures:
             return
         url, folder = self._place.storage.url, self._place.folder
+        reason = self._failures[0] if self._failures else "interrupted while it was sent"
         message = (
-            f"not all of the run is at {url}: {self._failures[0]}; everything lies in {folder} on this node: when the storage "
+            f"not all of the run is at {url}: {reason}; everything lies in {folder} on this node: when the storage "
             f"can be reached, --resume {url} on this node sends the rest"
         )
         if error is None:
             raise RunError(message)
         self._faults.add("storage", message)  # how the run ended is told by the error
 
+    def _wait_for_end(self) -> None:
+        """Until all is sent or given up; Ctrl-C and SIGTERM, which nobody else handles any more, end the wait."""
+        try:
+            with stopped_by_signals(Stop()):
+                # Not join(): interrupted, Python 3.11 takes the thread for ended. With a limit: a signal that comes just before
+                # the wait does not end it.
+                while not self._has_ended.wait(0.2):
+                    continue
+        except KeyboardInterrupt:  # how the run ended is told by what ended it before, or by what is missing
+            self._is_given_up.set()
+
     def _work(self) -> None:
-        while self._wake.wait() and not self._is_ending:
-            self._wake.clear()
-            self._pass()
+        try:
+            while self._wake.wait() and not self._is_ending:
+                self._wake.clear()
+                self._pass()
+            self._send_the_rest()
+        finally:
+            self._has_ended.set()
+
+    def _send_the_rest(self) -> None:
         last_sent_s = time.monotonic()
         while True:
             if self._pass():
                 last_sent_s = time.monotonic()
             if not self._failures or time.monotonic() - last_sent_s >= self._end_limit_s:
                 return
-            time.sleep(min(5.0, self._end_limit_s / 10))
+            if self._is_given_up.wait(min(5.0, self._end_limit_s / 10)):
+                return
 
     def _pass(self) -> int:
         """Send what is new; returns how many files went."""
