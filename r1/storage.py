@@ -10,6 +10,7 @@ import posixpath
 import re
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,14 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 class StorageError(RunError):
     """Storage did not take or give a file: what was tried, and why not."""
+
+
+class NoAnswer(StorageError):
+    """A call took longer than its limit; its thread may still come through."""
+
+    def __init__(self, text: str, thread: threading.Thread) -> None:
+        super().__init__(text)
+        self.thread = thread
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +129,8 @@ class Storage:
         self.url, self.scheme = url, urlsplit(url).scheme
         self._filesystem, self._root = filesystem, root
         self._is_whole = self.scheme in _WHOLE_OBJECTS
+        self._late: dict[str, threading.Thread] = {}
+        """Name -> the call that has not ended within its limit, and may still change the file."""
 
     def probe(self, limit_s: float = PROBE_S) -> None:
         """Write, read and remove a tiny object; `StorageError` when that fails."""
@@ -148,7 +159,7 @@ class Storage:
             self._filesystem.put_file(str(path), temporary)
             self._filesystem.mv(temporary, self._path(name))
 
-        self._limited(put, f"did not take {name}", CALL_S + path.stat().st_size / SLOWEST_BYTES_PER_S)
+        self._change([name], put, f"did not take {name}", CALL_S + path.stat().st_size / SLOWEST_BYTES_PER_S)
 
     def download(self, name: str, path: Path, size: int = 0) -> None:
         """Fetch a file; at `path` is the old one or all of the new one. size: bytes, for the time limit."""
@@ -209,7 +220,7 @@ class Storage:
                 except FileNotFoundError:
                     continue
 
-        self._limited(rm, f"did not remove {', '.join(names[:1])}", CALL_S + len(names))
+        self._change(names, rm, f"did not remove {', '.join(names[:1])}", CALL_S + len(names))
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}".rstrip("/")
@@ -218,6 +229,21 @@ class Storage:
         # Object stores have no folders: there it would look for the bucket, which the user may not be allowed to.
         if not self._is_whole:
             self._filesystem.makedirs(posixpath.dirname(self._path(name)), exist_ok=True)
+
+    def _change(self, names: Sequence[str], work: Callable[[], None], what: str, limit_s: float) -> None:
+        """Do it after what an earlier call still does to these files: it would undo this one."""
+        deadline = time.monotonic() + limit_s
+        for name in names:
+            if late := self._late.get(name):
+                late.join(max(0.0, deadline - time.monotonic()))
+                if late.is_alive():
+                    raise StorageError(f"{self.url} {what}: an earlier call for {name} has not ended within {limit_s:.0f} s")
+                self._late.pop(name, None)
+        try:
+            self._limited(work, what, max(0.0, deadline - time.monotonic()))
+        except NoAnswer as error:
+            self._late.update(dict.fromkeys(names, error.thread))
+            raise
 
     def _limited(self, work: Callable[[], Result], what: str, limit_s: float) -> Result:
         return limited(work, f"{self.url} {what}", limit_s)
@@ -241,7 +267,7 @@ def limited(work: Callable[[], Result], what: str, limit_s: float) -> Result:
     if errors:
         raise StorageError(f"{what}: {in_one_line(errors[0])}") from errors[0]
     if not results:
-        raise StorageError(f"{what}: no answer within {limit_s:.0f} s")
+        raise NoAnswer(f"{what}: no answer within {limit_s:.0f} s", thread)
     return results[0]
 
 

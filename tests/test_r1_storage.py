@@ -68,6 +68,34 @@ def test_a_call_that_hangs_ends_at_its_limit():
     assert PROBE_S <= 25
 
 
+def test_a_late_call_does_not_undo_a_later_one(tmp_path, monkeypatch):
+    storage = open_storage(f"memory://{uuid.uuid4().hex}/run")
+    may_end, sent = threading.Event(), []
+
+    def put(path, target):  # as s3fs: it reads a file, then sends it; the first time that takes long
+        content = path_of_file.read_bytes()
+        sent.append(content)
+        if len(sent) == 1:
+            may_end.wait(5.0)
+        storage._filesystem.pipe_file(target, content)
+
+    path_of_file = tmp_path / "metrics.jsonl"
+    monkeypatch.setattr(storage._filesystem, "put_file", put)
+    monkeypatch.setattr(storage_module, "CALL_S", 0.05)
+    path_of_file.write_text("old")
+    with pytest.raises(StorageError, match="did not take metrics.jsonl: no answer within"):
+        storage.upload(path_of_file, "metrics.jsonl")
+    for change in (lambda: storage.upload(path_of_file, "metrics.jsonl"), lambda: storage.remove(["metrics.jsonl"])):
+        with pytest.raises(StorageError, match="an earlier call for metrics.jsonl has not ended"):
+            change()
+    monkeypatch.setattr(storage_module, "CALL_S", 5.0)
+    path_of_file.write_text("new")
+    threading.Timer(0.05, may_end.set).start()
+    storage.upload(path_of_file, "metrics.jsonl")
+    assert sent == [b"old", b"new"]
+    assert storage.read("metrics.jsonl") == b"new"
+
+
 def test_a_storage_that_gives_back_other_bytes_is_found(tmp_path, monkeypatch):
     storage = open_storage(f"file://{tmp_path}/run")
     monkeypatch.setattr(fsspec.implementations.local.LocalFileSystem, "cat_file", lambda self, path: b"??")
