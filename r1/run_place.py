@@ -144,7 +144,12 @@ def place_lines(config: RunConfig) -> list[str]:
 def is_begun_at(storage: Storage) -> bool:
     """Whether there is a run: at the URL, or one for it in this node's scratch folder that was not sent."""
     with users_to_mend("run_dir"):
-        return bool(storage.files()) or _is_unsent(scratch_folder(storage.url))
+        return _is_used(storage) or _is_unsent(scratch_folder(storage.url))
+
+
+def _is_used(storage: Storage) -> bool:
+    """A process that was killed right after it had left its name there has left no run."""
+    return bool(storage.files().keys() - {WRITER})
 
 
 def _is_unsent(folder: Path) -> bool:
@@ -156,7 +161,7 @@ def _unused_scratch(storage: Storage) -> Path:
     """The scratch folder of a new run; a `UserError` where there is a run, at the URL or one that was never sent there."""
     url = storage.url
     with users_to_mend("run_dir"):
-        is_used = bool(storage.files())
+        is_used = _is_used(storage)
     if is_used:
         raise UserError(f"option 'run_dir': {url!r} exists already; choose another URL, or go on in it with --resume {url}")
     folder = scratch_folder(url)
@@ -185,14 +190,15 @@ def resumed_place(resume: str | Path, storage: Storage | None) -> RunPlace:
 
 
 def _fetch(storage: Storage, folder: Path) -> None:
-    written = storage.read(WRITER)
+    there = storage.files()
+    # Who left nothing but a name has not overtaken a run that lies here.
+    written = storage.read(WRITER) if "config.json" in there else None
     writer = json.loads(written)["writer"] if written else None
     state = _state(folder)
     is_current = state is not None and writer in (state.writer, *state.before, None) and (folder / "config.json").is_file()
     if not is_current or state is None:
         _empty(folder)
         state = MirrorState(writer=writer or uuid.uuid4().hex, is_complete=True)
-    there = storage.files()
     if "config.json" not in there and not is_current:
         shutil.rmtree(folder)
         raise UserError(f"option '--resume': {storage.url!r} is not a run, it has no config.json; give a URL that a run wrote to")

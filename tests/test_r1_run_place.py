@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from stored_runs import ToldStorage, begun, config_at, sent, write_checkpoint, write_step
+from stored_runs import ToldStorage, begin, begun, config_at, sent, write_checkpoint, write_step
 
 from r1 import storage
 from r1.checkpoint import latest_checkpoint
@@ -12,7 +12,7 @@ from r1.errors import RunError, UserError
 from r1.faults import FaultLog
 from r1.run_lock import locked
 from r1.run_mirror import RunMirror
-from r1.run_place import begin_writing, new_place, place_lines, resumed_place, storage_of
+from r1.run_place import begin_writing, is_begun_at, new_place, place_lines, resumed_place, storage_of
 
 
 @pytest.fixture
@@ -132,6 +132,19 @@ def test_urls_that_are_taken_or_hold_no_run(url):
         resumed_place(f"{url}/nothing", ToldStorage(f"{url}/nothing"))
     with pytest.raises(UserError, match="memory of one process"):
         storage_of(config_at("memory://bucket/run"), None)
+
+
+def test_a_process_that_left_nothing_but_its_name_has_left_no_run(url):
+    told = ToldStorage(url)
+    name = json.dumps({"writer": "killed before config.json"}).encode()
+    told.write("writer.json", name)
+    assert not is_begun_at(told)
+    place = new_place(config_at(url), told)
+    begin(place.folder, config_at(url))
+    write_checkpoint(place.folder, 1)
+    begin_writing(place.folder)
+    told.write("writer.json", name)  # another one, while this run could not send anything
+    assert latest_checkpoint(resumed_place(url, told).folder)[1].step == 1
 
 
 def test_a_dry_run_says_both_places_and_makes_neither(url, tmp_path):
