@@ -26,6 +26,8 @@ Result = TypeVar("Result")
 
 CALL_S = 60.0
 """Longest time of a call that moves no file."""
+OPEN_S = 8.0
+"""Longest time for a package's constructor."""
 PROBE_S = 20.0
 """Longest time until storage is called unreachable; the user hears of it within 30 s."""
 SLOWEST_BYTES_PER_S = 1_000_000
@@ -70,19 +72,23 @@ def is_url(text: object) -> bool:
 def open_storage(url: str, option: str = "run_dir") -> "Storage":
     """The folder at a URL, which need not exist; nothing is sent yet. option: what named the URL, for errors."""
     from fsspec.core import url_to_fs
-    from fsspec.registry import known_implementations
+    from fsspec.registry import get_filesystem_class, known_implementations
 
     url = checked_url(url, option)
     scheme = urlsplit(url).scheme
     try:
-        filesystem, root = url_to_fs(url)
+        get_filesystem_class(scheme)  # imports the package, which a slow disk may take long for: no matter of the storage's
+        filesystem, root = limited(lambda: url_to_fs(url), f"{url} cannot be opened", OPEN_S)
     except ImportError as error:
         extra = _EXTRAS.get(scheme)
         remedy = f"pip install 'r1[{extra}]'" if extra else str(error)
         package = known_implementations[scheme]["class"].partition(".")[0]
         raise UserError(f"option '{option}': {url!r} needs the package {package}, which is not installed; {remedy}") from error
+    except NoAnswer as error:  # a package that looks for credentials, or for a server
+        raise UserError(f"option '{option}': {error}; check the network, and the credentials in the environment") from error
     except Exception as error:  # whatever a package makes of the URL, of its own settings, of a library that it lacks
-        raise UserError(f"option '{option}': {url!r} cannot be used: {in_one_line(error)}; give another URL") from error
+        reason = in_one_line(error.__cause__ or error)
+        raise UserError(f"option '{option}': {url!r} cannot be used: {reason}; give another URL") from error
     return Storage(url, filesystem, root.rstrip("/"))
 
 
@@ -191,7 +197,7 @@ class Storage:
             if not name.endswith(".tmp") and not posixpath.basename(name).startswith(".r1-probe-")
         }
 
-    def read(self, name: str) -> bytes | None:
+    def read(self, name: str, limit_s: float = CALL_S) -> bytes | None:
         """The content of a small file; None where there is none."""
 
         def cat() -> bytes | None:
@@ -201,7 +207,7 @@ class Storage:
                 return None
             return content
 
-        return self._limited(cat, f"did not give {name}", CALL_S)
+        return self._limited(cat, f"did not give {name}", limit_s)
 
     def write(self, name: str, content: bytes) -> None:
         """Send a few bytes."""

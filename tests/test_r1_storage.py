@@ -120,6 +120,16 @@ def test_urls_that_cannot_work(url, parts, monkeypatch):
     assert all(part in str(caught.value) for part in ["option 'run_dir'", *parts]), caught.value
 
 
+def test_a_package_that_hangs_when_it_is_opened_is_said(tmp_path, monkeypatch):
+    never = threading.Event()
+    monkeypatch.setattr("fsspec.core.url_to_fs", lambda url: never.wait(5.0))
+    monkeypatch.setattr(storage_module, "OPEN_S", 0.05)
+    with pytest.raises(UserError, match=r"option 'RUN': file://.* cannot be opened: no answer within 0 s; check the network"):
+        open_storage(f"file://{tmp_path}/run", "RUN")
+    never.set()
+    assert storage_module.OPEN_S + PROBE_S < 30
+
+
 def test_a_password_is_refused_and_not_repeated():
     with pytest.raises(UserError) as caught:
         open_storage("s3://key:hunter2@bucket/run")
