@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from r1.errors import RunError, UserError
+from r1.files import flush
 
 # fsspec takes 0.1 s to import, and the package behind it (s3fs) a second: imported where they are used.
 
@@ -135,6 +136,7 @@ class Storage:
         self.url, self.scheme = url, urlsplit(url).scheme
         self._filesystem, self._root = filesystem, root
         self._is_whole = self.scheme in _WHOLE_OBJECTS
+        self._is_local = self.scheme in ("file", "local")
         self._late: dict[str, threading.Thread] = {}
         """Name -> the call that has not ended within its limit, and may still change the file."""
 
@@ -163,7 +165,11 @@ class Storage:
             folder, _, last = name.rpartition("/")
             temporary = self._path(posixpath.join(folder, f".{last}.tmp"))
             self._filesystem.put_file(str(path), temporary)
+            if self._is_local:
+                flush(Path(temporary))
             self._filesystem.mv(temporary, self._path(name))
+            if self._is_local:
+                flush(Path(self._path(folder)))
 
         self._change([name], put, f"did not take {name}", CALL_S + path.stat().st_size / SLOWEST_BYTES_PER_S)
 

@@ -60,6 +60,15 @@ def test_an_upload_that_is_cut_off_leaves_the_old_file(tmp_path, monkeypatch):
     assert list(storage.files()) == ["progress.json"]
 
 
+def test_an_upload_to_a_folder_is_flushed_before_it_takes_its_name(tmp_path, monkeypatch):
+    storage, done = open_storage(f"file://{tmp_path}/run"), []
+    move = storage._filesystem.mv
+    monkeypatch.setattr(storage_module, "flush", lambda path: done.append(path.name))
+    monkeypatch.setattr(storage._filesystem, "mv", lambda *names: (done.append("mv"), move(*names)))
+    storage.write("traces/a", b"1")
+    assert done == [".a.tmp", "mv", "traces"]
+
+
 def test_a_call_that_hangs_ends_at_its_limit():
     never = threading.Event()
     with pytest.raises(StorageError, match="s3://b did not answer: no answer within 0 s"):
