@@ -59,6 +59,7 @@ class RunMirror:
         self._failures = ["nothing was sent"]
         self._last_said_s = -SAY_EVERY_S
         self._wake, self._is_ending, self._lock = threading.Event(), False, threading.Lock()
+        self._one_pass = threading.Lock()
         self._is_given_up, self._has_ended = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="r1-mirror", daemon=True)
 
@@ -71,6 +72,18 @@ class RunMirror:
     def wake(self) -> None:
         """Something was written: send it, beside the training."""
         self._wake.set()
+
+    def send_checkpoint(self, checkpoint: Path) -> None:
+        """Return once it is at the URL, with all that goes before it; a `StorageError` when storage does not take it."""
+        name = f"{FOLDER}/{checkpoint.name}/progress.json"
+        if name not in self._state.sent:
+            self._pass()
+        if name not in self._state.sent:
+            reason = self._failures[0] if self._failures else "its files have gone"
+            raise StorageError(
+                f"{checkpoint} is on the driver's node alone, and learner ranks on other nodes need it from storage: {reason}; "
+                "go on with --resume when it can be reached"
+            )
 
     def rewind(self, last_step: int) -> None:
         """The run went back to `last_step`: later traces go there as well, unless they have been written anew."""
@@ -131,6 +144,10 @@ class RunMirror:
 
     def _pass(self) -> int:
         """Send what is new; returns how many files went."""
+        with self._one_pass:
+            return self._send()
+
+    def _send(self) -> int:
         folder, storage = self._place.folder, self._place.storage
         assert storage is not None
         if not (folder / "config.json").is_file():  # not begun: of a run that never was, nothing lies there

@@ -108,7 +108,14 @@ def _run_in(
         )
         sampler = RolloutPool(config, placement.rollout, faults, weights)
         learner = LearnerGroup(
-            config, placement.learner, run_dir, new_buffer_path(), faults, beside=sampler, storage=place.storage
+            config,
+            placement.learner,
+            run_dir,
+            new_buffer_path(),
+            faults,
+            beside=sampler,
+            storage=place.storage,
+            send_checkpoint=mirror.send_checkpoint,
         )
         weights.learner = learner
         cleanup.callback(learner.close)
