@@ -14,7 +14,7 @@ from r1.errors import UserError
 from r1.evaluation.model import find_model
 from r1.files import atomic_file
 from r1.run_place import users_to_mend
-from r1.storage import Storage, StorageError, is_url, make_scratch, open_storage, scratch_folder
+from r1.storage import PROBE_S, Storage, StorageError, is_url, make_scratch, open_storage, scratch_folder
 
 FOLLOW_EVERY_S = 10.0
 _STATE = ".fetched.json"
@@ -76,9 +76,10 @@ def _fetch(url: str, is_wanted: Callable[[str], bool]) -> Path:
 
 
 def _update(storage: Storage, folder: Path, is_wanted: Callable[[str], bool]) -> None:
-    there = storage.files()
-    if "config.json" not in there:
+    # A small call first, with the limit for storage that cannot be reached: a long list may take its time.
+    if storage.read("config.json", PROBE_S) is None:
         raise UserError(f"option 'RUN': {storage.url!r} is not a run, it has no config.json; give a URL that a run writes to")
+    there = storage.files()
     make_scratch(folder)
     state = _state(folder)
     for name in [name for name in state if is_wanted(name) and name not in there]:  # a run that went back has removed it

@@ -27,10 +27,14 @@ from r1.run_place import (
     file_state,
     is_whole_checkpoint,
 )
+from r1.stopping import Stop, stopped_by_signals
 from r1.storage import Storage, StorageError, in_one_line
 
 SENT_FOLDERS = ("traces", "tensorboard")
-"""Besides the files of the run folder itself; of other trackers only RUN_IDS: W&B sends its own files."""
+"""Besides the files of the run folder itself, and RUN_IDS."""
+SENT_AT_END = ("trackio", "wandb/offline-run-*", "wandb/run-*")
+"""What other trackers have closed by then: before, it may be a database in the midst of a change. W&B's online runs as well: what
+its server has not taken lies nowhere else."""
 MAX_FAILURES = 3
 """Files that fail in one pass before the others wait for the next: storage that hangs takes a minute each."""
 SAY_EVERY_S = 300.0
@@ -44,7 +48,8 @@ _STEP = re.compile(rf"{FOLDER}/step-(\d+)/")
 class RunMirror:
     """Sends a run folder's files. Without a storage it does nothing: the folder itself is where the run lies.
 
-    Use it as a context manager; leaving the block waits until all is sent, or raises a `RunError` that says where it lies.
+    Use it as a context manager; leaving the block waits until all is sent, or raises a `RunError` that says where it lies. A
+    signal ends that wait.
     """
 
     def __init__(self, place: RunPlace, faults: FaultLog, *, end_limit_s: float = END_LIMIT_S) -> None:
@@ -54,6 +59,8 @@ class RunMirror:
         self._failures = ["nothing was sent"]
         self._last_said_s = -SAY_EVERY_S
         self._wake, self._is_ending, self._lock = threading.Event(), False, threading.Lock()
+        self._one_pass = threading.Lock()
+        self._is_given_up, self._has_ended = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="r1-mirror", daemon=True)
 
     def __enter__(self) -> "RunMirror":
@@ -65,6 +72,18 @@ class RunMirror:
     def wake(self) -> None:
         """Something was written: send it, beside the training."""
         self._wake.set()
+
+    def send_checkpoint(self, checkpoint: Path) -> None:
+        """Return once it is at the URL, with all that goes before it; a `StorageError` when storage does not take it."""
+        name = f"{FOLDER}/{checkpoint.name}/progress.json"
+        if name not in self._state.sent:
+            self._pass()
+        if name not in self._state.sent:
+            reason = self._failures[0] if self._failures else "its files have gone"
+            raise StorageError(
+                f"{checkpoint} is on the driver's node alone, and learner ranks on other nodes need it from storage: {reason}; "
+                "go on with --resume when it can be reached"
+            )
 
     def rewind(self, last_step: int) -> None:
         """The run went back to `last_step`: later traces go there as well, unless they have been written anew."""
@@ -80,32 +99,55 @@ class RunMirror:
             return
         self._is_ending = True
         self.wake()
-        self._thread.join()
-        if not self._failures:
+        self._wait_for_end()
+        if self._has_ended.is_set() and not self._failures:
             return
         url, folder = self._place.storage.url, self._place.folder
+        reason = self._failures[0] if self._failures else "interrupted while it was sent"
         message = (
-            f"not all of the run is at {url}: {self._failures[0]}; everything lies in {folder} on this node: when the storage "
+            f"not all of the run is at {url}: {reason}; everything lies in {folder} on this node: when the storage "
             f"can be reached, --resume {url} on this node sends the rest"
         )
         if error is None:
             raise RunError(message)
         self._faults.add("storage", message)  # how the run ended is told by the error
 
+    def _wait_for_end(self) -> None:
+        """Until all is sent or given up; Ctrl-C and SIGTERM, which nobody else handles any more, end the wait."""
+        try:
+            with stopped_by_signals(Stop()):
+                # Not join(): interrupted, Python 3.11 takes the thread for ended. With a limit: a signal that comes just before
+                # the wait does not end it.
+                while not self._has_ended.wait(0.2):
+                    continue
+        except KeyboardInterrupt:  # how the run ended is told by what ended it before, or by what is missing
+            self._is_given_up.set()
+
     def _work(self) -> None:
-        while self._wake.wait() and not self._is_ending:
-            self._wake.clear()
-            self._pass()
+        try:
+            while self._wake.wait() and not self._is_ending:
+                self._wake.clear()
+                self._pass()
+            self._send_the_rest()
+        finally:
+            self._has_ended.set()
+
+    def _send_the_rest(self) -> None:
         last_sent_s = time.monotonic()
         while True:
             if self._pass():
                 last_sent_s = time.monotonic()
             if not self._failures or time.monotonic() - last_sent_s >= self._end_limit_s:
                 return
-            time.sleep(min(5.0, self._end_limit_s / 10))
+            if self._is_given_up.wait(min(5.0, self._end_limit_s / 10)):
+                return
 
     def _pass(self) -> int:
         """Send what is new; returns how many files went."""
+        with self._one_pass:
+            return self._send()
+
+    def _send(self) -> int:
         folder, storage = self._place.folder, self._place.storage
         assert storage is not None
         if not (folder / "config.json").is_file():  # not begun: of a run that never was, nothing lies there
@@ -121,7 +163,7 @@ class RunMirror:
             if rewind_to is not None:
                 sender.go_back_to(rewind_to)
                 rewind_to = None
-            sender.send_all()
+            sender.send_all(self._is_ending)
             self._state.is_complete = self._is_ending and not sender.failures
             self._state.save(folder)
         # Whatever it is (storage, a full disk, a record that somebody has damaged, a bug): the training goes on, and what is not
@@ -149,12 +191,12 @@ class _Sender:
         self.failures: list[str] = []
         self.num_sent = 0
 
-    def send_all(self) -> None:
+    def send_all(self, is_ending: bool = False) -> None:
         """The record and the traces, then the checkpoints that there were before; and remove old ones."""
         # Asked for first: a checkpoint that comes meanwhile would go without the metrics of its step.
         checkpoints = complete_checkpoints(self._folder)
         new = [step for step, path in checkpoints.items() if f"{FOLDER}/{path.name}/progress.json" not in self._state.sent]
-        for name in _finished_files(self._folder):
+        for name in _finished_files(self._folder, is_ending):
             self.send(name)
         if self.failures or not new:
             return
@@ -226,13 +268,14 @@ class _Sender:
                     self._state.sent.pop(name, None)
 
 
-def _finished_files(folder: Path) -> Iterator[str]:
-    """Names of all but checkpoints: the record, traces, and what TensorBoard reads. Names with a dot are not finished."""
+def _finished_files(folder: Path, is_ending: bool) -> Iterator[str]:
+    """Names of all but checkpoints: the record, traces, and what trackers have written. Names with a dot are not finished."""
     for path in sorted(folder.iterdir()):
         if path.is_file() and not path.name.startswith("."):
             yield path.name
-    for folder_name in SENT_FOLDERS:
-        for path in sorted((folder / folder_name).rglob("*")):
-            if path.is_file() and not path.name.startswith("."):
+    for pattern in (*SENT_FOLDERS, *(SENT_AT_END if is_ending else ())):
+        for path in sorted(path for top in folder.glob(pattern) for path in top.rglob("*")):
+            # W&B links to a log of its own that lies elsewhere.
+            if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
                 yield path.relative_to(folder).as_posix()
     yield from (name for name in RUN_IDS if (folder / name).is_file())

@@ -18,6 +18,8 @@ from r1.config import RunConfig
 from r1.errors import UserError
 from r1.files import atomic_file
 from r1.run_folder import make_run_folder, new_run_folder
+from r1.run_lock import FILE as LOCK
+from r1.run_lock import locked
 from r1.storage import Storage, StorageError, is_url, make_scratch, open_storage, scratch_folder
 
 WRITER = "writer.json"
@@ -35,8 +37,8 @@ class MirrorState:
     """SCRATCH/.mirror.json."""
 
     writer: str
-    before: str | None = None
-    """The writer before this one: a process that ends at once may not have told the URL its name."""
+    before: list[str] = field(default_factory=list)
+    """All earlier writers here: processes that end at once have not told the URL their names, so it may still know any."""
     sent: dict[str, FileState] = field(default_factory=dict)
     """Name -> the file as it was when it was sent. A checkpoint whose progress.json is among them is there, whole."""
     is_complete: bool = False
@@ -107,11 +109,22 @@ def new_place(config: RunConfig, storage: Storage | None) -> RunPlace:
     """Make the folder of a new run, empty."""
     if storage is None:
         return RunPlace(folder=make_run_folder(config))
-    folder = _unused_scratch(storage)
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = scratch_folder(storage.url)
     make_scratch(folder)
-    MirrorState(writer=uuid.uuid4().hex).save(folder)
+    with locked(folder):
+        _unused_scratch(storage)
+        _empty(folder)
+        MirrorState(writer=uuid.uuid4().hex).save(folder)
     return RunPlace(folder=folder, storage=storage)
+
+
+def _empty(folder: Path) -> None:
+    """Remove all that is in a scratch folder. Its lock stays: with a new file two processes could hold one each."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()
 
 
 def folder_of_new(config: RunConfig, storage: Storage | None) -> Path:
@@ -131,7 +144,12 @@ def place_lines(config: RunConfig) -> list[str]:
 def is_begun_at(storage: Storage) -> bool:
     """Whether there is a run: at the URL, or one for it in this node's scratch folder that was not sent."""
     with users_to_mend("run_dir"):
-        return bool(storage.files()) or _is_unsent(scratch_folder(storage.url))
+        return _is_used(storage) or _is_unsent(scratch_folder(storage.url))
+
+
+def _is_used(storage: Storage) -> bool:
+    """A process that was killed right after it had left its name there has left no run."""
+    return bool(storage.files().keys() - {WRITER})
 
 
 def _is_unsent(folder: Path) -> bool:
@@ -143,7 +161,7 @@ def _unused_scratch(storage: Storage) -> Path:
     """The scratch folder of a new run; a `UserError` where there is a run, at the URL or one that was never sent there."""
     url = storage.url
     with users_to_mend("run_dir"):
-        is_used = bool(storage.files())
+        is_used = _is_used(storage)
     if is_used:
         raise UserError(f"option 'run_dir': {url!r} exists already; choose another URL, or go on in it with --resume {url}")
     folder = scratch_folder(url)
@@ -164,21 +182,23 @@ def resumed_place(resume: str | Path, storage: Storage | None) -> RunPlace:
     if storage is None:
         return RunPlace(folder=Path(resume).absolute())
     with users_to_mend("--resume"):
-        return RunPlace(folder=_fetch(storage), storage=storage)
+        folder = scratch_folder(storage.url)
+        make_scratch(folder)
+        with locked(folder):
+            _fetch(storage, folder)
+        return RunPlace(folder=folder, storage=storage)
 
 
-def _fetch(storage: Storage) -> Path:
-    folder = scratch_folder(storage.url)
-    written = storage.read(WRITER)
+def _fetch(storage: Storage, folder: Path) -> None:
+    there = storage.files()
+    # Who left nothing but a name has not overtaken a run that lies here.
+    written = storage.read(WRITER) if "config.json" in there else None
     writer = json.loads(written)["writer"] if written else None
     state = _state(folder)
-    is_current = state is not None and writer in (state.writer, state.before, None) and (folder / "config.json").is_file()
-    if not is_current:
-        shutil.rmtree(folder, ignore_errors=True)
-    make_scratch(folder)
+    is_current = state is not None and writer in (state.writer, *state.before, None) and (folder / "config.json").is_file()
     if not is_current or state is None:
+        _empty(folder)
         state = MirrorState(writer=writer or uuid.uuid4().hex, is_complete=True)
-    there = storage.files()
     if "config.json" not in there and not is_current:
         shutil.rmtree(folder)
         raise UserError(f"option '--resume': {storage.url!r} is not a run, it has no config.json; give a URL that a run wrote to")
@@ -199,7 +219,6 @@ def _fetch(storage: Storage) -> Path:
             storage.download(name, folder / name, there[name].size)
             state.sent[name] = file_state(folder / name)
     state.save(folder)
-    return folder
 
 
 def is_whole_checkpoint(name: str, there: Collection[str]) -> bool:
@@ -212,7 +231,8 @@ def begin_writing(folder: Path) -> MirrorState:
     """The state of the scratch folder, under a name for this process."""
     state = _state(folder)
     assert state is not None, "the folder was made without a state"
-    state.before, state.writer, state.is_complete = state.writer, uuid.uuid4().hex, False
+    state.before.append(state.writer)
+    state.writer, state.is_complete = uuid.uuid4().hex, False
     state.save(folder)
     return state
 

@@ -10,6 +10,7 @@ import posixpath
 import re
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from r1.errors import RunError, UserError
+from r1.files import flush
 
 # fsspec takes 0.1 s to import, and the package behind it (s3fs) a second: imported where they are used.
 
@@ -25,6 +27,8 @@ Result = TypeVar("Result")
 
 CALL_S = 60.0
 """Longest time of a call that moves no file."""
+OPEN_S = 8.0
+"""Longest time for a package's constructor."""
 PROBE_S = 20.0
 """Longest time until storage is called unreachable; the user hears of it within 30 s."""
 SLOWEST_BYTES_PER_S = 1_000_000
@@ -37,6 +41,14 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 class StorageError(RunError):
     """Storage did not take or give a file: what was tried, and why not."""
+
+
+class NoAnswer(StorageError):
+    """A call took longer than its limit; its thread may still come through."""
+
+    def __init__(self, text: str, thread: threading.Thread) -> None:
+        super().__init__(text)
+        self.thread = thread
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,19 +73,23 @@ def is_url(text: object) -> bool:
 def open_storage(url: str, option: str = "run_dir") -> "Storage":
     """The folder at a URL, which need not exist; nothing is sent yet. option: what named the URL, for errors."""
     from fsspec.core import url_to_fs
-    from fsspec.registry import known_implementations
+    from fsspec.registry import get_filesystem_class, known_implementations
 
     url = checked_url(url, option)
     scheme = urlsplit(url).scheme
     try:
-        filesystem, root = url_to_fs(url)
+        get_filesystem_class(scheme)  # imports the package, which a slow disk may take long for: no matter of the storage's
+        filesystem, root = limited(lambda: url_to_fs(url), f"{url} cannot be opened", OPEN_S)
     except ImportError as error:
         extra = _EXTRAS.get(scheme)
         remedy = f"pip install 'r1[{extra}]'" if extra else str(error)
         package = known_implementations[scheme]["class"].partition(".")[0]
         raise UserError(f"option '{option}': {url!r} needs the package {package}, which is not installed; {remedy}") from error
+    except NoAnswer as error:  # a package that looks for credentials, or for a server
+        raise UserError(f"option '{option}': {error}; check the network, and the credentials in the environment") from error
     except Exception as error:  # whatever a package makes of the URL, of its own settings, of a library that it lacks
-        raise UserError(f"option '{option}': {url!r} cannot be used: {in_one_line(error)}; give another URL") from error
+        reason = in_one_line(error.__cause__ or error)
+        raise UserError(f"option '{option}': {url!r} cannot be used: {reason}; give another URL") from error
     return Storage(url, filesystem, root.rstrip("/"))
 
 
@@ -120,6 +136,9 @@ class Storage:
         self.url, self.scheme = url, urlsplit(url).scheme
         self._filesystem, self._root = filesystem, root
         self._is_whole = self.scheme in _WHOLE_OBJECTS
+        self._is_local = self.scheme in ("file", "local")
+        self._late: dict[str, threading.Thread] = {}
+        """Name -> the call that has not ended within its limit, and may still change the file."""
 
     def probe(self, limit_s: float = PROBE_S) -> None:
         """Write, read and remove a tiny object; `StorageError` when that fails."""
@@ -146,9 +165,13 @@ class Storage:
             folder, _, last = name.rpartition("/")
             temporary = self._path(posixpath.join(folder, f".{last}.tmp"))
             self._filesystem.put_file(str(path), temporary)
+            if self._is_local:
+                flush(Path(temporary))
             self._filesystem.mv(temporary, self._path(name))
+            if self._is_local:
+                flush(Path(self._path(folder)))
 
-        self._limited(put, f"did not take {name}", CALL_S + path.stat().st_size / SLOWEST_BYTES_PER_S)
+        self._change([name], put, f"did not take {name}", CALL_S + path.stat().st_size / SLOWEST_BYTES_PER_S)
 
     def download(self, name: str, path: Path, size: int = 0) -> None:
         """Fetch a file; at `path` is the old one or all of the new one. size: bytes, for the time limit."""
@@ -180,7 +203,7 @@ class Storage:
             if not name.endswith(".tmp") and not posixpath.basename(name).startswith(".r1-probe-")
         }
 
-    def read(self, name: str) -> bytes | None:
+    def read(self, name: str, limit_s: float = CALL_S) -> bytes | None:
         """The content of a small file; None where there is none."""
 
         def cat() -> bytes | None:
@@ -190,7 +213,7 @@ class Storage:
                 return None
             return content
 
-        return self._limited(cat, f"did not give {name}", CALL_S)
+        return self._limited(cat, f"did not give {name}", limit_s)
 
     def write(self, name: str, content: bytes) -> None:
         """Send a few bytes."""
@@ -209,7 +232,7 @@ class Storage:
                 except FileNotFoundError:
                     continue
 
-        self._limited(rm, f"did not remove {', '.join(names[:1])}", CALL_S + len(names))
+        self._change(names, rm, f"did not remove {', '.join(names[:1])}", CALL_S + len(names))
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}".rstrip("/")
@@ -218,6 +241,21 @@ class Storage:
         # Object stores have no folders: there it would look for the bucket, which the user may not be allowed to.
         if not self._is_whole:
             self._filesystem.makedirs(posixpath.dirname(self._path(name)), exist_ok=True)
+
+    def _change(self, names: Sequence[str], work: Callable[[], None], what: str, limit_s: float) -> None:
+        """Do it after what an earlier call still does to these files: it would undo this one."""
+        deadline = time.monotonic() + limit_s
+        for name in names:
+            if late := self._late.get(name):
+                late.join(max(0.0, deadline - time.monotonic()))
+                if late.is_alive():
+                    raise StorageError(f"{self.url} {what}: an earlier call for {name} has not ended within {limit_s:.0f} s")
+                self._late.pop(name, None)
+        try:
+            self._limited(work, what, max(0.0, deadline - time.monotonic()))
+        except NoAnswer as error:
+            self._late.update(dict.fromkeys(names, error.thread))
+            raise
 
     def _limited(self, work: Callable[[], Result], what: str, limit_s: float) -> Result:
         return limited(work, f"{self.url} {what}", limit_s)
@@ -241,7 +279,7 @@ def limited(work: Callable[[], Result], what: str, limit_s: float) -> Result:
     if errors:
         raise StorageError(f"{what}: {in_one_line(errors[0])}") from errors[0]
     if not results:
-        raise StorageError(f"{what}: no answer within {limit_s:.0f} s")
+        raise NoAnswer(f"{what}: no answer within {limit_s:.0f} s", thread)
     return results[0]
 
 

@@ -10,6 +10,7 @@ from r1.cli.main import main
 from r1.config_text import read_config
 from r1.errors import UserError
 from r1.fetched_run import local_model, local_run
+from r1.storage import PROBE_S, StorageError
 
 
 @pytest.fixture
@@ -83,6 +84,20 @@ def test_urls_without_a_run(tmp_path, monkeypatch, capsys):
         assert ended.value.code == 2
         assert f"error: option 'RUN': 'file://{tmp_path}/nothing' is not a run, it has no config.json" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_storage_that_cannot_be_reached_is_said_by_the_first_short_call(run, monkeypatch):
+    _, told = run
+    limits = []
+
+    def no_answer(work, what, limit_s):
+        limits.append(limit_s)
+        raise StorageError(f"{what}: no answer")
+
+    monkeypatch.setattr(told, "_limited", no_answer)
+    with pytest.raises(UserError, match="option 'RUN': .* no answer; check the URL"):
+        local_run(told.url)
+    assert limits == [PROBE_S]
 
 
 def test_a_damaged_list_is_made_anew(run):

@@ -1,5 +1,9 @@
 """A run's folder and its copy at a URL: what goes when, and what is tried again."""
 
+import os
+import signal
+import threading
+
 import pytest
 from stored_runs import ToldStorage, begun, config_at, sent, wait_until, write_checkpoint, write_step
 from tiny import tiny_config
@@ -10,6 +14,7 @@ from r1.faults import FaultLog
 from r1.run_folder import removed_unless_begun
 from r1.run_mirror import RunMirror
 from r1.run_place import new_place
+from r1.stopping import Stopped
 
 
 @pytest.fixture
@@ -56,6 +61,23 @@ def test_only_what_is_new_or_changed_goes_again(url):
         *["writer.json", "config.json", "metrics.jsonl", "traces/step-000001.parquet"],
         *["metrics.jsonl", "traces/step-000002.parquet"],
     ]
+
+
+def test_what_trackers_keep_on_the_disk_goes_when_they_have_closed_it(url):
+    place, told = begun(url)
+    kept = ["trackio/r1.db", "wandb/offline-run-1/files/a.txt", "wandb/offline-run-1/run-1.wandb", "wandb/run-2/run-2.wandb"]
+    for name in [*kept, "wandb/debug.log"]:
+        path = place.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    (place.folder / "wandb/offline-run-1/core.log").symlink_to(place.folder / "wandb/debug.log")
+    with RunMirror(place, FaultLog()) as mirror:
+        write_step(place.folder, 1)
+        mirror.wake()
+        wait_until(lambda: "traces/step-000001.parquet" in sent(told))
+        (place.folder / "trackio/r1.db").write_text("whole")
+    assert [name for name in sent(told) if name.startswith(("trackio", "wandb"))] == kept
+    assert told.read("trackio/r1.db") == b"whole"
 
 
 def test_uploads_go_beside_the_training(url):
@@ -145,6 +167,61 @@ def test_how_a_run_ended_is_not_hidden_by_its_storage(url):
     with pytest.raises(KeyError, match="of the run"), RunMirror(place, faults, end_limit_s=0):
         raise KeyError("of the run")
     assert str(place.folder) in faults.faults[-1].text
+
+
+@pytest.fixture
+def ctrl_c():
+    """Makes Ctrl-C an interrupt: a shell's background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def end_by(number):
+    """Send this process a signal, once somebody handles it or should have."""
+    for _ in range(50):
+        if signal.getsignal(number) not in (signal.default_int_handler, signal.SIG_DFL):
+            break
+        threading.Event().wait(0.01)
+    os.kill(os.getpid(), number)
+    return True
+
+
+def leave(mirror, told, error=None):
+    """As a run that has begun leaves its mirror, with files that are not sent yet."""
+    with mirror:
+        mirror.wake()
+        wait_until(lambda: "config.json" in sent(told))
+        write_step(mirror._place.folder, 1)
+        if error:
+            raise error
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_wait_for_storage(url, number, ctrl_c):
+    place, told = begun(url)
+    told.fails = lambda name: name == "metrics.jsonl" and end_by(number)
+    with pytest.raises(RunError) as caught:
+        leave(RunMirror(place, FaultLog()), told)
+    assert all(part in str(caught.value) for part in (url, f"everything lies in {place.folder}", f"--resume {url}"))
+
+
+def test_how_a_run_was_stopped_is_not_hidden_by_a_second_signal(url, ctrl_c):
+    place, told = begun(url)
+    told.fails = lambda name: name == "metrics.jsonl" and end_by(signal.SIGINT)
+    faults = FaultLog()
+    with pytest.raises(Stopped, match="SIGTERM, stopped after step 1"):
+        leave(RunMirror(place, faults), told, Stopped(signal.SIGTERM, 1))
+    assert f"everything lies in {place.folder}" in faults.faults[-1].text
+
+
+def test_an_upload_that_is_interrupted_is_not_taken_for_done(url, ctrl_c):
+    place, told = begun(url)
+    may_end = threading.Event()
+    told.fails = lambda name: name == "metrics.jsonl" and end_by(signal.SIGINT) and not may_end.wait(5.0)
+    with pytest.raises(RunError, match="interrupted while it was sent; everything lies in"):
+        leave(RunMirror(place, FaultLog()), told)
+    may_end.set()
 
 
 def test_of_a_run_that_never_began_nothing_is_there(url):

@@ -1,16 +1,18 @@
 """How a run begins at a URL, and how it comes back from there."""
 
 import json
+import os
 
 import pytest
-from stored_runs import ToldStorage, begun, config_at, sent, write_checkpoint, write_step
+from stored_runs import ToldStorage, begin, begun, config_at, sent, write_checkpoint, write_step
 
 from r1 import storage
 from r1.checkpoint import latest_checkpoint
 from r1.errors import RunError, UserError
 from r1.faults import FaultLog
+from r1.run_lock import locked
 from r1.run_mirror import RunMirror
-from r1.run_place import new_place, place_lines, resumed_place, storage_of
+from r1.run_place import begin_writing, is_begun_at, new_place, place_lines, resumed_place, storage_of
 
 
 @pytest.fixture
@@ -92,6 +94,34 @@ def test_a_process_killed_before_its_first_upload_does_not_overtake(url):
     assert (place.folder / "traces/step-000001.parquet").is_file()
 
 
+def test_processes_killed_while_they_start_up_do_not_overtake(url):
+    place, told = begun(url)
+    write_step(place.folder, 1)
+    write_checkpoint(place.folder, 1)
+    told.fails = lambda name: "checkpoints" in name
+    with pytest.raises(RunError), RunMirror(place, FaultLog(), end_limit_s=0):
+        pass
+    told.fails = lambda name: False
+    for _ in range(3):  # each was killed before its first upload: the URL knows the name of the very first process
+        assert latest_checkpoint(resumed_place(url, told).folder)[1].step == 1
+        begin_writing(place.folder)
+
+
+def test_a_second_start_on_the_node_leaves_a_live_runs_folder_alone(url):
+    told = ToldStorage(url)
+    place = new_place(config_at(url), told)
+    with locked(place.folder):  # it starts up: nothing is at the URL, and no config.json here
+        (place.folder / "tensorboard").mkdir()
+        for start in (lambda: new_place(config_at(url), told), lambda: resumed_place(url, told)):
+            with pytest.raises(UserError, match=rf"is being written by process {os.getpid()} on .*; wait for it, or stop it first"):
+                start()
+        assert (place.folder / "tensorboard").is_dir()
+        lock = (place.folder / ".lock").stat().st_ino
+    assert new_place(config_at(url), told) == place
+    assert sorted(path.name for path in place.folder.iterdir()) == [".lock", ".mirror.json"]
+    assert (place.folder / ".lock").stat().st_ino == lock, "with another file two processes hold a lock each"
+
+
 def test_urls_that_are_taken_or_hold_no_run(url):
     _, told = finished(url)
     with pytest.raises(UserError, match=f"{url}' exists already; choose another URL, or go on in it with --resume {url}"):
@@ -102,6 +132,19 @@ def test_urls_that_are_taken_or_hold_no_run(url):
         resumed_place(f"{url}/nothing", ToldStorage(f"{url}/nothing"))
     with pytest.raises(UserError, match="memory of one process"):
         storage_of(config_at("memory://bucket/run"), None)
+
+
+def test_a_process_that_left_nothing_but_its_name_has_left_no_run(url):
+    told = ToldStorage(url)
+    name = json.dumps({"writer": "killed before config.json"}).encode()
+    told.write("writer.json", name)
+    assert not is_begun_at(told)
+    place = new_place(config_at(url), told)
+    begin(place.folder, config_at(url))
+    write_checkpoint(place.folder, 1)
+    begin_writing(place.folder)
+    told.write("writer.json", name)  # another one, while this run could not send anything
+    assert latest_checkpoint(resumed_place(url, told).folder)[1].step == 1
 
 
 def test_a_dry_run_says_both_places_and_makes_neither(url, tmp_path):

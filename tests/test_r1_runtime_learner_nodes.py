@@ -3,7 +3,7 @@
 import fake_ray
 import pytest
 from fake_ray import FakeHandle
-from stored_runs import begin, config_at, write_step
+from stored_runs import begin, config_at, write_checkpoint, write_step
 
 from r1 import node_scratch, storage
 from r1.checkpoint import begin_checkpoint, finish_checkpoint, latest_checkpoint
@@ -71,10 +71,10 @@ def begun(nodes):
     return place
 
 
-def ranks_on(nodes, places, place):
+def ranks_on(nodes, places, place, **options):
     ranks = [Rank(number, node, nodes) for number, node in enumerate(places)]
     workers = [Worker(name=f"learner rank {rank.number}", handle=FakeHandle(rank)) for rank in ranks]
-    return ranks, LearnerNodes(workers, place.storage, place.folder, deadline_s=5.0)
+    return ranks, LearnerNodes(workers, place.storage, place.folder, deadline_s=5.0, **options)
 
 
 def save(place, ranks, step):
@@ -133,6 +133,17 @@ def test_on_one_node_nothing_is_sent_by_ranks(nodes):
     ranks, group = ranks_on(nodes, ["driver", "driver"], again)
     group.fetch(folder)
     assert ranks[0].parts("checkpoints/step-000001") == [".metadata", "__0_0.distcp", "__1_0.distcp"]
+
+
+def test_a_checkpoint_of_the_drivers_node_alone_is_sent_before_other_nodes_fetch_it(nodes):
+    place = begun(nodes)
+    write_checkpoint(place.folder, 1)  # the driver was killed before it was sent
+    again = resumed_place(place.storage.url, place.storage)
+    folder, _ = latest_checkpoint(again.folder)
+    with RunMirror(again, FaultLog()) as mirror:
+        ranks, group = ranks_on(nodes, ["far"], again, send_checkpoint=mirror.send_checkpoint)
+        group.fetch(folder)
+        assert ranks[0].parts("checkpoints/step-000001") == [".metadata", "__0_0.distcp"]
 
 
 def test_a_part_that_is_not_taken_is_tried_again_and_no_checkpoint_before(nodes, monkeypatch):

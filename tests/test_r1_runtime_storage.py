@@ -4,6 +4,7 @@ import io
 import shutil
 import socket
 import tempfile
+import time
 
 import pytest
 from processes import QUICKSTART, Program
@@ -33,7 +34,7 @@ SMALL = [
 
 
 @pytest.fixture
-def bucket(monkeypatch):
+def bucket(monkeypatch, tmp_path):  # tmp_path first: it would lie in the TMPDIR that is gone afterwards
     """The URL of a bucket that a server on loopback holds, reached by the environment alone, and scratch folders of its own."""
     import s3fs
     from moto.server import ThreadedMotoServer
@@ -118,4 +119,22 @@ def test_storage_that_cannot_be_reached_is_said_in_one_line(tmp_path, monkeypatc
             assert err.count("\n") == 1
             assert "cannot be written to" in err
             assert "check the URL" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_storage_that_says_nothing_is_said_in_one_line(tmp_path, monkeypatch):
+    with socket.socket() as silent:  # takes connections, and never answers
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(50)
+        in_environment(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("TMPDIR", str(tmp_path))
+        program = Program(QUICKSTART, "run_dir=s3://bucket/run")
+        while program.process.poll() is None:
+            program.look()
+            time.sleep(0.2)
+        code, out, err = program.wait(60.0)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1, err
+    assert "cannot be written to: no answer within 20 s; check the URL" in err
+    assert program.survivors() == []
     assert list(tmp_path.iterdir()) == []

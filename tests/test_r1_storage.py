@@ -60,12 +60,49 @@ def test_an_upload_that_is_cut_off_leaves_the_old_file(tmp_path, monkeypatch):
     assert list(storage.files()) == ["progress.json"]
 
 
+def test_an_upload_to_a_folder_is_flushed_before_it_takes_its_name(tmp_path, monkeypatch):
+    storage, done = open_storage(f"file://{tmp_path}/run"), []
+    move = storage._filesystem.mv
+    monkeypatch.setattr(storage_module, "flush", lambda path: done.append(path.name))
+    monkeypatch.setattr(storage._filesystem, "mv", lambda *names: (done.append("mv"), move(*names)))
+    storage.write("traces/a", b"1")
+    assert done == [".a.tmp", "mv", "traces"]
+
+
 def test_a_call_that_hangs_ends_at_its_limit():
     never = threading.Event()
     with pytest.raises(StorageError, match="s3://b did not answer: no answer within 0 s"):
         limited(never.wait, "s3://b did not answer", 0.05)
     never.set()
     assert PROBE_S <= 25
+
+
+def test_a_late_call_does_not_undo_a_later_one(tmp_path, monkeypatch):
+    storage = open_storage(f"memory://{uuid.uuid4().hex}/run")
+    may_end, sent = threading.Event(), []
+
+    def put(path, target):  # as s3fs: it reads a file, then sends it; the first time that takes long
+        content = path_of_file.read_bytes()
+        sent.append(content)
+        if len(sent) == 1:
+            may_end.wait(5.0)
+        storage._filesystem.pipe_file(target, content)
+
+    path_of_file = tmp_path / "metrics.jsonl"
+    monkeypatch.setattr(storage._filesystem, "put_file", put)
+    monkeypatch.setattr(storage_module, "CALL_S", 0.05)
+    path_of_file.write_text("old")
+    with pytest.raises(StorageError, match="did not take metrics.jsonl: no answer within"):
+        storage.upload(path_of_file, "metrics.jsonl")
+    for change in (lambda: storage.upload(path_of_file, "metrics.jsonl"), lambda: storage.remove(["metrics.jsonl"])):
+        with pytest.raises(StorageError, match="an earlier call for metrics.jsonl has not ended"):
+            change()
+    monkeypatch.setattr(storage_module, "CALL_S", 5.0)
+    path_of_file.write_text("new")
+    threading.Timer(0.05, may_end.set).start()
+    storage.upload(path_of_file, "metrics.jsonl")
+    assert sent == [b"old", b"new"]
+    assert storage.read("metrics.jsonl") == b"new"
 
 
 def test_a_storage_that_gives_back_other_bytes_is_found(tmp_path, monkeypatch):
@@ -90,6 +127,16 @@ def test_urls_that_cannot_work(url, parts, monkeypatch):
     with pytest.raises(UserError) as caught:
         open_storage(url)
     assert all(part in str(caught.value) for part in ["option 'run_dir'", *parts]), caught.value
+
+
+def test_a_package_that_hangs_when_it_is_opened_is_said(tmp_path, monkeypatch):
+    never = threading.Event()
+    monkeypatch.setattr("fsspec.core.url_to_fs", lambda url: never.wait(5.0))
+    monkeypatch.setattr(storage_module, "OPEN_S", 0.05)
+    with pytest.raises(UserError, match=r"option 'RUN': file://.* cannot be opened: no answer within 0 s; check the network"):
+        open_storage(f"file://{tmp_path}/run", "RUN")
+    never.set()
+    assert storage_module.OPEN_S + PROBE_S < 30
 
 
 def test_a_password_is_refused_and_not_repeated():

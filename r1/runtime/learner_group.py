@@ -1,7 +1,7 @@
 """The learner behind the `PolicyLearner` protocol: one actor a rank."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,8 +77,13 @@ class LearnerGroup(PolicyLearner):
         faults: FaultLog,
         beside: Background | None = None,
         storage: Storage | None = None,
+        send_checkpoint: Callable[[Path], None] = lambda checkpoint: None,
     ) -> None:
-        """beside: what goes on while the ranks update, e.g. sampling. storage: of a run at a URL, whose scratch run_dir is."""
+        """beside: what goes on while the ranks update, e.g. sampling. storage: of a run at a URL, whose scratch run_dir is.
+
+        send_checkpoint: see `LearnerNodes`.
+        """
+        self._send_checkpoint = send_checkpoint
         self._beside = beside
         self._faults = faults
         self._resources = resources
@@ -115,7 +120,8 @@ class LearnerGroup(PolicyLearner):
         places = call(self.workers, "start", each=arguments, phase="start", deadline_s=self._config.deadline_s)
         self.workers = [replace(worker, at=at) for worker, at in zip(self.workers, places, strict=True)]
         if self._storage is not None:
-            self._nodes = LearnerNodes(self.workers, self._storage, self._run_dir, self._config.deadline_s)
+            deadline_s = self._config.deadline_s
+            self._nodes = LearnerNodes(self.workers, self._storage, self._run_dir, deadline_s, self._send_checkpoint)
 
     def restore(self, checkpoint: Path, progress: Progress) -> None:
         """Go on from a checkpoint."""

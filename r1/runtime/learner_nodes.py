@@ -4,7 +4,7 @@ With all ranks on the driver's node a checkpoint is there when it is on the disk
 Otherwise it is there when every node has sent its part: only then can all nodes go on from it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,16 @@ class HasScratch:
 class LearnerNodes:
     """Which rank of each node fetches and sends files, and whether they need to be sent at all."""
 
-    def __init__(self, workers: Sequence[Worker], storage: Storage, run_dir: Path, deadline_s: float) -> None:
+    def __init__(
+        self,
+        workers: Sequence[Worker],
+        storage: Storage,
+        run_dir: Path,
+        deadline_s: float,
+        send_checkpoint: Callable[[Path], None] = lambda checkpoint: None,
+    ) -> None:
+        """send_checkpoint: has one that is whole on the driver's node sent, and waits for it."""
+        self._send_checkpoint = send_checkpoint
         self._run_dir, self._deadline_s = run_dir, deadline_s
         places = call(workers, "open_scratch", storage.url, writer_of(run_dir), phase="start", deadline_s=deadline_s)
         self.share_folder = all(is_drivers for is_drivers, _ in places)
@@ -53,6 +62,8 @@ class LearnerNodes:
         at_url = checkpoint / PARTS_AT_URL
         if self.share_folder and not at_url.exists():  # it has never left this node
             return
+        if not at_url.exists():  # written when all ranks were on the driver's node, which may have been killed before it was sent
+            self._send_checkpoint(checkpoint)
         self._call("fetch", self._name(checkpoint), phase="restore")
         if self.share_folder:
             at_url.unlink()

@@ -59,6 +59,7 @@ def run(
         place = new_place(config, storage)
         with locked(place.folder, output.say):
             _run_in(place, None, None, config, prepared, output, started_s)
+            place.remove_scratch()
     else:
         place = resumed_place(resume, storage)
         with locked(place.folder, output.say):
@@ -68,7 +69,7 @@ def run(
             resumed_from, prepared = checkpoint[1] if checkpoint else Progress(), prepare(config)
             check_disk(config, place.folder)
             _run_in(place, checkpoint, resumed_from, config, prepared, output, started_s)
-    place.remove_scratch()
+            place.remove_scratch()
     return place.folder
 
 
@@ -110,7 +111,14 @@ def _run_in(
         )
         sampler = RolloutPool(config, placement.rollout, faults, weights)
         learner = LearnerGroup(
-            config, placement.learner, run_dir, new_buffer_path(), faults, beside=sampler, storage=place.storage
+            config,
+            placement.learner,
+            run_dir,
+            new_buffer_path(),
+            faults,
+            beside=sampler,
+            storage=place.storage,
+            send_checkpoint=mirror.send_checkpoint,
         )
         weights.learner = learner
         cleanup.callback(learner.close)
