@@ -10,7 +10,6 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 from ray.job_submission import JobStatus
 from tiny import ROOT
@@ -53,7 +52,7 @@ class FakeClient:
     refusals: list
     tails: list
     statuses: list
-    session = psutil.Process().cmdline()[0]
+    session = "pytest"
     """Some process here names it, so the head node is this machine."""
 
     def __init__(self, address):

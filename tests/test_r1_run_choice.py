@@ -183,6 +183,7 @@ def test_a_file_system_without_locks_is_said_and_borne(tmp_path, monkeypatch):
         ("process 1 on another-host", True),
         ("", False),
     ],
+    ids=["alive", "dead", "our own number", "elsewhere", "ended well"],
 )
 def test_without_locks_the_text_says_who_may_be_writing(tmp_path, monkeypatch, text, is_held):
     monkeypatch.setattr("fcntl.flock", lambda descriptor, how: (_ for _ in ()).throw(OSError(38, "Function not implemented")))

@@ -10,6 +10,7 @@ from r1 import storage
 from r1.checkpoint import latest_checkpoint
 from r1.errors import RunError, UserError
 from r1.faults import FaultLog
+from r1.run_lock import FILE as LOCK
 from r1.run_lock import locked
 from r1.run_mirror import RunMirror
 from r1.run_place import begin_writing, is_begun_at, new_place, place_lines, resumed_place, storage_of
@@ -116,10 +117,10 @@ def test_a_second_start_on_the_node_leaves_a_live_runs_folder_alone(url):
             with pytest.raises(UserError, match=rf"is being written by process {os.getpid()} on .*; wait for it, or stop it first"):
                 start()
         assert (place.folder / "tensorboard").is_dir()
-        lock = (place.folder / ".lock").stat().st_ino
+        lock = (place.folder / LOCK).stat().st_ino
     assert new_place(config_at(url), told) == place
-    assert sorted(path.name for path in place.folder.iterdir()) == [".lock", ".mirror.json"]
-    assert (place.folder / ".lock").stat().st_ino == lock, "with another file two processes hold a lock each"
+    assert sorted(path.name for path in place.folder.iterdir()) == [".mirror.json", LOCK]
+    assert (place.folder / LOCK).stat().st_ino == lock, "with another file two processes hold a lock each"
 
 
 def test_urls_that_are_taken_or_hold_no_run(url):

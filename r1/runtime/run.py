@@ -103,7 +103,7 @@ def _run_in(
         placed(config, output.say) as placement,
     ):
         start = time.perf_counter()
-        check_nodes(config, None if place.storage else run_dir)
+        check_nodes(config, None if place.storage else run_dir, place.storage)
         weights = WeightSync(
             verify=config.sync.verify == "on",
             deadline_s=config.deadline_s,
