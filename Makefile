@@ -5,12 +5,14 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 # cpu or gpu: which lock. gpu when nvidia-smi lists one. By hand: make setup DEVICE=cpu
 DEVICE ?= $(if $(shell nvidia-smi -L 2>/dev/null | grep '^GPU'),gpu,cpu)
 ARGS ?=
+# A run starts a dozen Python processes, the tests some thousands: compiled anew in each of them, our modules cost seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Set up once for each content of these files: the stamp's name holds their checksum, and is written last.
 LOCKS := requirements/cpu.lock requirements/gpu.lock requirements/dev.lock
 STAMP = .venv/.installed-$(DEVICE)-$(shell cat $(LOCKS) requirements/install.sh pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: help setup train test check bench-rewards bench-learner bench-overlap bench-sync bench-driver bench-traces lint fast-test slow-test ray-test lock clean
+.PHONY: help setup train test check bench-rewards bench-learner bench-overlap bench-sync bench-driver bench-traces lint fast-test lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -24,7 +26,9 @@ train: setup ## train the small example from start to end; ARGS="num_steps=20" c
 test: setup ## all tests; ARGS="tests/test_FILE.py -x" goes to pytest instead
 ifeq ($(strip $(ARGS)),)
 	@$(MAKE) --no-print-directory fast-test
-	@$(MAKE) --no-print-directory -j2 ray-test slow-test
+	# What starts Ray uses both cores by itself; of the others two files at a time are tested, on a core each.
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "slow and not ray" -n 2 --dist loadfile
+	.venv/bin/python -m pytest -m ray
 else
 	.venv/bin/python -m pytest $(ARGS)
 endif
@@ -57,14 +61,6 @@ lint:
 fast-test:
 	# Two processes of one thread: many tests wait, and the models are tiny.
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow and not ray" -q -n 2 $(ARGS)
-
-ray-test:
-	.venv/bin/python -m pytest -m ray
-
-slow-test:
-	# In the time that ray-test leaves, some 40 % of two cores; what it says comes when it is done.
-	@log=$$(mktemp); R1_TESTS_IN_IDLE_TIME=1 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "slow and not ray" -n 2 --dist loadfile \
-		> $$log 2>&1; code=$$?; cat $$log; rm $$log; exit $$code
 
 lock: ## rebuild requirements/*.lock from the .in files; ARGS=--upgrade takes newer versions
 	PYTHON="$(PYTHON)" requirements/lock.sh $(ARGS)
