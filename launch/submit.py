@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(f"{str(CHECKOUT)!r} is not a checkout of r1, which is what is sent; take launch/submit.sh of one")
         config = load_config(given.config, given.overrides)
         address = _address(os.environ)
+        # What can be refused before the job server is asked where it is.
         _runs_folder(given.runs, config, address, is_here=_is_loopback(address))
         uses_token = _uses_token(os.environ, Path.home())
         if uses_token:

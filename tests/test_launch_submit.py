@@ -1,24 +1,22 @@
 """launch/submit.sh: what it refuses, what it sends, and how it follows; with a job server by a script."""
 
-import asyncio
 import http.server
-import os
 import shutil
 import subprocess
 import sys
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
+from fake_job_server import FakeClient, client
 from ray.job_submission import JobStatus
 from tiny import ROOT
 
 import launch.submit
-from r1.errors import RunError
 from r1.runtime import submission, upload
 
-BIN = Path(sys.executable).parent
+__all__ = ["client"]  # a fixture
+
 QUICKSTART = "launch/configs/quickstart.toml"
 
 
@@ -40,54 +38,6 @@ def submit(monkeypatch, capsys):
         return code, *capsys.readouterr()
 
     return call
-
-
-SILENCE = object()
-
-
-class FakeClient:
-    """Ray's job server, by a script: each try to follow yields texts, or raises; then a status."""
-
-    submitted: dict
-    refusals: list
-    tails: list
-    statuses: list
-    session = "pytest"
-    """Some process here names it, so the head node is this machine."""
-
-    def __init__(self, address):
-        assert address == os.environ[submission.ADDRESS]
-
-    def submit_job(self, **options):
-        if self.refusals:
-            raise RuntimeError(self.refusals.pop(0))
-        type(self).submitted = options
-        return "raysubmit_1"
-
-    async def tail_job_logs(self, job_id):
-        for item in self.tails.pop(0):
-            if isinstance(item, BaseException):
-                raise item
-            if item is SILENCE:
-                await asyncio.Event().wait()
-            yield item
-
-    def get_job_status(self, job_id):
-        return self.statuses.pop(0)
-
-    def session_name(self):
-        return self.session
-
-
-@pytest.fixture
-def client(monkeypatch):
-    def script(tails, statuses, refusals=()):
-        FakeClient.tails, FakeClient.statuses, FakeClient.refusals = list(tails), list(statuses), list(refusals)
-        return FakeClient
-
-    monkeypatch.setattr(submission, "_Client", FakeClient)
-    monkeypatch.setattr(submission, "RETRY_S", 0.0)
-    return script
 
 
 def test_the_script_says_how_to_call_it():
@@ -292,35 +242,6 @@ def test_a_token_is_used_where_there_is_one(tmp_path, submit, client):
     assert "secret" not in out + repr(FakeClient.submitted)
 
 
-def job_of(client):
-    sent = submission.Submission(
-        address="http://a:1", uses_token=False, entrypoint=(), config_name="", upload=upload.Upload(folder=ROOT, files={})
-    )
-    return submission.Job(client=client.__new__(client), job_id="raysubmit_1", submission=sent)
-
-
-def test_a_log_that_breaks_off_is_written_once(client):
-    broken = RuntimeError("WebSocket connection closed unexpectedly")
-    job = job_of(
-        client(
-            [["one\n", "two\n", broken], [OSError("refused")], ["one\ntwo\nth"], ["one\ntwo\n", "three\n"]],
-            [JobStatus.RUNNING, JobStatus.SUCCEEDED],
-        )
-    )
-    written = []
-    assert asyncio.run(submission.follow(job, written.append)) == JobStatus.SUCCEEDED
-    assert "".join(written) == "one\ntwo\nthree\n"
-
-
-def test_a_connection_that_falls_silent_is_replaced(client, monkeypatch):
-    monkeypatch.setattr(submission, "SILENCE_S", 0.01)
-    monkeypatch.setattr(submission, "LOST_S", 1000.0)
-    job = job_of(client([["one\n", SILENCE], [OSError("refused")], ["one\n", "two\n"]], [JobStatus.SUCCEEDED]))
-    written = []
-    assert asyncio.run(submission.follow(job, written.append)) == JobStatus.SUCCEEDED
-    assert "".join(written) == "one\ntwo\n"
-
-
 def test_a_reader_that_is_gone_ends_the_following(submit, client, monkeypatch):
     class Closed:
         def write(self, text):
@@ -338,26 +259,3 @@ def test_a_reader_that_is_gone_ends_the_following(submit, client, monkeypatch):
     code, _, error = submit(QUICKSTART, address="http://127.0.0.1:7")
     assert code == 1
     assert "no longer following ([Errno 32] Broken pipe): job raysubmit_1 goes on" in error
-
-
-def test_a_job_server_that_stays_away_is_given_up(client, monkeypatch):
-    monkeypatch.setattr(submission, "LOST_S", -1.0)
-    with pytest.raises(RunError, match=r"job raysubmit_1: http://a:1 has not answered .*ray job logs"):
-        asyncio.run(submission.follow(job_of(client([[OSError("refused")]], [])), print))
-
-
-def test_the_revision_says_whether_the_tree_differs(tmp_path):
-    assert submission.git_revision(tmp_path) == "unknown"
-
-    def git(*arguments):
-        identity = ["-c", "user.name=n", "-c", "user.email=e"]
-        return subprocess.run(["git", "-C", tmp_path, *identity, *arguments], check=True, capture_output=True, text=True).stdout
-
-    git("init")
-    (tmp_path / "a").write_text("1")
-    git("add", "a")
-    git("commit", "-m", "a")
-    revision = git("rev-parse", "HEAD").strip()
-    assert submission.git_revision(tmp_path) == revision
-    (tmp_path / "b").write_text("sent along")
-    assert submission.git_revision(tmp_path) == f"{revision}-dirty"

@@ -99,7 +99,7 @@ print(f"Ray runs on {joined} node(s): {ray.cluster_resources()}", flush=True)
 PYTHON
 wait $!
 
-# Signals are for the driver, which ends with a checkpoint; a second one ends it at once.
+# Signals are for the driver, which ends with a checkpoint; SIGTERM again is the same request.
 driver= stopped_for=
 stop() {
     [[ -n $driver ]] || exit 1

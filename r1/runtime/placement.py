@@ -173,6 +173,11 @@ def placed(config: RunConfig, say: Callable[[str], None], *, has_learner: bool =
         remove_placement_group(group)
 
 
+def cpus_of(config: RunConfig) -> int:
+    """One for each process of an engine and each learner rank."""
+    return config.rollout.num_workers * config.rollout.tensor_parallel_size + config.learner.num_ranks
+
+
 def describe_room(config: RunConfig) -> Result:
     """For `r1 doctor`: whether the cluster has what the run wants, without reserving it."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -181,9 +186,7 @@ def describe_room(config: RunConfig) -> Result:
 
 def describe_room_here(config: RunConfig, num_cpus: float, num_gpus: float) -> Result:
     """The same for a Ray that the run starts on this machine, which never has too few CPUs (`connected`)."""
-    rollout = config.rollout
-    wanted = rollout.num_workers * rollout.tensor_parallel_size + config.learner.num_ranks
-    nodes = [{"CPU": max(num_cpus, wanted), "GPU": num_gpus}]
+    nodes = [{"CPU": max(num_cpus, cpus_of(config)), "GPU": num_gpus}]
     return _room(config, "Ray on this machine", nodes, nodes)
 
 

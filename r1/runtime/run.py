@@ -24,7 +24,7 @@ from r1.run_place import RunPlace, folder_of_new, new_place, resumed_place, stor
 from r1.runtime.cluster import Resources, connected
 from r1.runtime.learner_group import LearnerGroup
 from r1.runtime.node_checks import check_nodes
-from r1.runtime.placement import placed
+from r1.runtime.placement import cpus_of, placed
 from r1.runtime.reward_pool import RayScorer
 from r1.runtime.rollout_pool import RolloutPool
 from r1.runtime.run_record import RunRecord
@@ -89,7 +89,6 @@ def _run_in(
             output.say(f"changed since the checkpoint: {change}")
     # In this order: the shared file is removed once Ray has ended the learner that writes it, and signals are set up again
     # after ray.init, which installs a SIGTERM handler of its own.
-    num_cpus = config.rollout.num_workers * config.rollout.tensor_parallel_size + config.learner.num_ranks
     with (
         removed_unless_begun(run_dir, config),
         # Left when all others have ended, and their files are whole.
@@ -98,7 +97,7 @@ def _run_in(
         MetricsLogger(run_dir, config, faults) as logger,
         contextlib.ExitStack() as cleanup,
         stopped_by_signals(stop),
-        connected(num_cpus),
+        connected(cpus_of(config)),
         stopped_by_signals(stop),
         placed(config, output.say) as placement,
     ):
