@@ -25,17 +25,22 @@ def run_ranks(num_ranks, folder, what, *overrides):
         port = free.getsockname()[1]
     paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    program = [sys.executable, str(ROOT / "tests/rank_program.py")]
+    arguments = [str(num_ranks), str(port), str(folder), what, *overrides]
+    logs = [folder / f"rank_{rank}.log" for rank in range(num_ranks)]
     processes = [
         subprocess.Popen(
-            [sys.executable, str(ROOT / "tests/rank_program.py"), str(rank), str(num_ranks), str(port), str(folder), what, *overrides],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
+            [*program, str(rank), *arguments], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log.open("w")
         )
-        for rank in range(num_ranks)
+        for rank, log in enumerate(logs)
     ]
-    errors = [process.communicate(timeout=240)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0] * num_ranks, errors
+    for process in processes:  # each says when it is done, and waits for the others; one that dies says nothing
+        any(line == b"done\n" for line in process.stdout)
+    for process in processes:
+        process.communicate(timeout=60)
+    codes = [process.returncode for process in processes]
+    if codes != [0] * num_ranks:
+        pytest.fail("\n".join(f"rank {rank} ended with {codes[rank]}:\n{log.read_text()}" for rank, log in enumerate(logs)))
     return torch.load(folder / "result.pt", weights_only=True)
 
 
