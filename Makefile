@@ -26,9 +26,9 @@ train: setup ## train the small example from start to end; ARGS="num_steps=20" c
 test: setup ## all tests; ARGS="tests/test_FILE.py -x" goes to pytest instead
 ifeq ($(strip $(ARGS)),)
 	@$(MAKE) --no-print-directory fast-test
-	# What starts Ray uses both cores by itself; of the others two files at a time are tested, on a core each.
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "slow and not ray" -n 2 --dist loadfile
-	.venv/bin/python -m pytest -m ray
+	# Two files at a time, on a core each, but for what minds that others compute, or looks at all processes of the machine.
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "slow and (not ray or beside)" -n 2 --dist loadfile --no-loadscope-reorder
+	.venv/bin/python -m pytest -m "ray and not beside"
 else
 	.venv/bin/python -m pytest $(ARGS)
 endif

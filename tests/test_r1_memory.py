@@ -14,22 +14,26 @@ from r1.policy_model import label_logprobs
 from r1.runtime.cluster import environment
 
 ROWS, COLUMNS = 16, 256  # 4,096 tokens
+NUM_LAYERS = 6
+"""Of SmolLM2's 30: the other 24 take a minute to compute, and the same memory with and without chunks."""
+LEFT_OUT = 24 * 4 * (3_540_096 + ROWS * COLUMNS * 576) / 2**30
+"""GiB of those 24: the gradient of each one's weights, and its input, which checkpointing keeps. (Measured: 0.55 and 0.41.)"""
 
 
 def smollm2():
-    """Random weights in the shape of SmolLM2-135M: its files are not part of the repository."""
+    """Random weights in the shape of SmolLM2-135M, whose files are not part of the repository, with fewer layers."""
     config = LlamaConfig(
         vocab_size=49152,
         hidden_size=576,
         intermediate_size=1536,
-        num_hidden_layers=30,
+        num_hidden_layers=NUM_LAYERS,
         num_attention_heads=9,
         num_key_value_heads=3,
         max_position_embeddings=8192,
         tie_word_embeddings=True,
     )
     model = LlamaForCausalLM(config).train()
-    # Or the activations of the 30 layers would be most of both peaks.
+    # Or the activations of the layers would be most of both peaks.
     model.gradient_checkpointing_enable({"use_reentrant": False})
     return model
 
@@ -70,4 +74,5 @@ def test_less_than_half_the_memory_of_unchunked_logits():
         )
         peaks[which] = int(child.stdout) / 2**20
     # The logits alone are 4,096 x 49,152 x 4 bytes = 0.75 GiB, their log-softmax and both gradients as much again.
-    assert 0.2 < peaks["chunked"] < 0.5 * peaks["unchunked"], peaks
+    assert 0.2 < peaks["chunked"], peaks
+    assert peaks["chunked"] + LEFT_OUT < 0.5 * (peaks["unchunked"] + LEFT_OUT), peaks

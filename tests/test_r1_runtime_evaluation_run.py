@@ -10,7 +10,7 @@ from tiny import MODEL
 from r1.cli.main import main
 from r1.traces import list_trace_files, read_traces
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.beside, pytest.mark.timeout(600)]
 NUM_CHUNKS = 10
 FILES = ("results.json", "pass_rates.json", "evaluation.json")
 

@@ -16,7 +16,7 @@ from r1.metrics import read_metrics
 from r1.run_folder import evaluated_steps
 from r1.traces import read_traces
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.beside, pytest.mark.timeout(600)]
 NUM_STEPS = 9
 # 5 problems and 4 prompts a step: nearly every step crosses the border of an epoch, step 5 ends at one.
 QUESTIONS = [f"{first}+{second}=" for first, second in ((12, 34), (5, 77), (81, 14), (6, 9), (45, 50))]

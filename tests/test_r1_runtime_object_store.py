@@ -15,7 +15,7 @@ from r1.runtime.calls import Worker, call
 from r1.runtime.weight_sync import sync_weights
 from r1.runtime.whereabouts import Whereabouts
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.beside, pytest.mark.slow]
 
 BUCKET = 1_000_000
 """Bytes; the tiny model has 2,439,680: three buckets."""

@@ -13,7 +13,7 @@ from tiny import tiny_config
 from r1.runtime.run import run
 from r1.traces import read_traces
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.beside]
 
 
 def run_with_fault(tmp_path, monkeypatch, verify):

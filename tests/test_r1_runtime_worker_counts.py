@@ -16,7 +16,7 @@ from r1.seeds import sample_seed
 from r1.shm_weights import ShmPublisher, new_buffer_path
 from r1.types import Progress
 
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.beside, pytest.mark.timeout(1500)]
 
 NUM_STEPS = 3
 MARGIN = 1e-4
