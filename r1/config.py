@@ -168,7 +168,7 @@ class CheckpointConfig(Section):
 
 class LoggingConfig(Section):
     trackers: list[str] = ["tensorboard"]
-    """Where scalars go besides metrics.jsonl: keys of r1.trackers.TRACKERS (docs/trackers.md)."""
+    """Where scalars go besides metrics.jsonl: keys of r1.tracker_backends.TRACKERS (docs/trackers.md)."""
     traces: str = "tokens"
     """What is stored of each completion: tokens (with what engine and learner computed of each) or text; with a share of each
     training step's groups where not all are wanted: text:0.1."""

@@ -13,7 +13,7 @@ from r1.problem_sets import ProblemSets, load_problem_sets
 from r1.prompts import get_template
 from r1.scoring_rules import Rewarding
 from r1.task_options import known_name, task_parts
-from r1.trackers import TRACKERS
+from r1.tracker_backends import TRACKERS
 from tasks.base import Task
 
 

@@ -77,6 +77,7 @@ LIGHT = [
     "r1.weight_transport",
     "r1.storage",
     "r1.run_place",
+    "r1.mirror_pass",
     "r1.run_mirror",
     "r1.node_scratch",
     "r1.fetched_run",

@@ -74,5 +74,5 @@ def test_less_than_half_the_memory_of_unchunked_logits():
         )
         peaks[which] = int(child.stdout) / 2**20
     # The logits alone are 4,096 x 49,152 x 4 bytes = 0.75 GiB, their log-softmax and both gradients as much again.
-    assert 0.2 < peaks["chunked"], peaks
+    assert peaks["chunked"] > 0.2, peaks
     assert peaks["chunked"] + LEFT_OUT < 0.5 * (peaks["unchunked"] + LEFT_OUT), peaks

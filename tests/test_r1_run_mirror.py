@@ -8,13 +8,14 @@ import pytest
 from stored_runs import ToldStorage, begun, config_at, sent, wait_until, write_checkpoint, write_step
 from tiny import tiny_config
 
-from r1 import run_mirror, storage
+from r1 import mirror_pass, storage
 from r1.errors import RunError, UserError
 from r1.faults import FaultLog
 from r1.run_folder import removed_unless_begun
 from r1.run_mirror import RunMirror
 from r1.run_place import new_place
 from r1.stopping import Stopped
+from r1.storage import StorageError
 
 
 @pytest.fixture
@@ -145,6 +146,28 @@ def test_what_fails_once_is_a_fault_and_goes_at_the_next_step(url):
     assert "the cable is out; the run goes on" in faults.faults[0].text
 
 
+def test_a_checkpoint_that_other_nodes_need_is_there_or_the_run_cannot_go_on(url):
+    place, told = begun(url)
+    write_step(place.folder, 1)
+    write_checkpoint(place.folder, 1)
+    checkpoint = place.folder / "checkpoints/step-000001"
+    is_away = [True]
+    told.fails = lambda name: name.endswith(".distcp") and is_away[0]
+    with RunMirror(place, FaultLog()) as mirror:
+        with pytest.raises(StorageError) as caught:
+            mirror.send_checkpoint(checkpoint)
+        assert str(checkpoint) in str(caught.value)
+        assert "the cable is out" in str(caught.value)
+        assert "go on with --resume" in str(caught.value)
+        assert "checkpoints/step-000001/progress.json" not in sent(told)
+        is_away[0] = False
+        mirror.send_checkpoint(checkpoint)
+        assert sent(told)[-1] == "checkpoints/step-000001/progress.json"
+        num_events = len(told.events)
+        mirror.send_checkpoint(checkpoint)
+        assert len(told.events) == num_events, "what is there does not go again"
+
+
 def test_storage_that_never_comes_back_ends_in_the_name_of_the_folder(url):
     place, told = begun(url)
     told.fails = lambda name: name != "writer.json"
@@ -153,7 +176,7 @@ def test_storage_that_never_comes_back_ends_in_the_name_of_the_folder(url):
     with pytest.raises(RunError) as caught, RunMirror(place, FaultLog(), end_limit_s=0):
         pass
     assert all(part in str(caught.value) for part in (url, str(place.folder), "the cable is out", f"--resume {url}"))
-    assert len(told.events) == 1 + run_mirror.MAX_FAILURES, "each of many files may cost a time limit"
+    assert len(told.events) == 1 + mirror_pass.MAX_FAILURES, "each of many files may cost a time limit"
     assert (place.folder / "traces/step-000007.parquet").is_file()
     told.remove(["writer.json"])  # as if the storage had been away from the start
     with pytest.raises(UserError, match="holds a run for .* that was not sent there"):

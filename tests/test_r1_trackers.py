@@ -14,7 +14,7 @@ from r1.errors import UserError
 from r1.faults import FaultLog
 from r1.metrics import MetricsLogger, truncate_metrics
 from r1.preflight import prepare
-from r1.trackers import TRACKERS, Tracker, WeightsAndBiases
+from r1.tracker_backends import TRACKERS, Tracker, WeightsAndBiases
 
 QUICKSTART = ROOT / "launch/configs/quickstart.toml"
 
