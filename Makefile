@@ -27,7 +27,7 @@ test: setup ## all tests; ARGS="tests/test_FILE.py -x" goes to pytest instead
 ifeq ($(strip $(ARGS)),)
 	@$(MAKE) --no-print-directory fast-test
 	# Two files at a time, on a core each, but for what minds that others compute, or looks at all processes of the machine.
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "slow and (not ray or beside)" -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "beside or slow and not ray" -n 2 --dist loadfile --no-loadscope-reorder
 	.venv/bin/python -m pytest -m "ray and not beside"
 else
 	.venv/bin/python -m pytest $(ARGS)

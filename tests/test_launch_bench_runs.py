@@ -54,6 +54,7 @@ def test_the_trace_benchmark_measures_every_command(capsys, monkeypatch, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.beside
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [

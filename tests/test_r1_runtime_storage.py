@@ -77,6 +77,7 @@ def metrics_of(run_dir):
 
 
 @pytest.mark.ray
+@pytest.mark.beside
 def test_a_run_in_a_bucket_goes_on_from_its_url_alone(bucket, tmp_path, capsys):
     url, straight = f"{bucket}/runs/first", tmp_path / "straight"
     assert f"r1 traces show {url} --step 2" in finish(*SMALL, f"run_dir={url}", "num_steps=2")

@@ -89,6 +89,7 @@ def test_the_first_failure_is_told_while_others_still_work(workers, monkeypatch)
 
 
 @pytest.mark.ray
+@pytest.mark.beside
 def test_what_ray_reports_becomes_one_line(monkeypatch):
     class Moody:
         """For real Ray: an actor that can fail in each way."""
