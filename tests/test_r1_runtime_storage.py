@@ -3,6 +3,8 @@
 import io
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 import time
 
@@ -37,21 +39,36 @@ SMALL = [
 def bucket(monkeypatch, tmp_path):  # tmp_path first: it would lie in the TMPDIR that is gone afterwards
     """The URL of a bucket that a server on loopback holds, reached by the environment alone, and scratch folders of its own."""
     import s3fs
-    from moto.server import ThreadedMotoServer
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    in_environment(monkeypatch, f"http://{host}:{port}")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    # A process of its own: vLLM looks at all that is imported, and flask's proxies do not bear that.
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until_it_listens(server, port)
+    in_environment(monkeypatch, f"http://127.0.0.1:{port}")
     short = tempfile.mkdtemp(prefix="r1-")  # not tmp_path: Ray puts sockets there, whose paths may have 107 bytes
     monkeypatch.setenv("TMPDIR", short)  # of the ranks as well
     monkeypatch.setattr(tempfile, "tempdir", None)
     s3fs.S3FileSystem.clear_instance_cache()  # which would know another server
     s3fs.S3FileSystem().mkdir("bucket")
     yield "s3://bucket"
-    server.stop()
+    server.kill()
+    server.wait()
     shutil.rmtree(short)
     s3fs.S3FileSystem.clear_instance_cache()
+
+
+def wait_until_it_listens(server, port):
+    end = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except ConnectionRefusedError:
+            assert server.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.1)
 
 
 def in_environment(monkeypatch, endpoint):
