@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from r1.errors import UserError
-from r1.prompts import Template, render
+from r1.prompts import Template, prefill_of, render
 from r1.seeds import derive_seed
 from r1.types import Prompt
 from tasks.base import Problem, Task
@@ -78,7 +78,7 @@ def make_prompt_stream(
             task=task.name,
             problem=problem,
             text=text,
-            prefill=template.prefill,
+            prefill=prefill_of(template, text),
             token_ids=tuple(ids),
             answer_form=template.answer_form,
             stop=template.stop,

@@ -96,6 +96,7 @@ TEMPLATES: Mapping[str, Template] = {
 }
 
 _TEMPLATE_FILES = (".txt", ".toml")
+_OPENED = re.compile(r"<think>\s*\Z")
 _PLACE = re.compile(r"\{(question|answer|instructions|examples|solution)\}")
 
 
@@ -178,7 +179,21 @@ def render(
         if render_chat is None:
             raise UserError("option 'task.template': the model's tokenizer has no chat template; use 'r1_zero' or 'plain'")
         body = render_chat([{"role": "user", "content": body}])
+        if template.prefill and body.rstrip().endswith(template.prefill):
+            return body
     return body + template.prefill
+
+
+def prefill_of(template: Template, text: str) -> str:
+    r"""What of a rendered prompt the assistant has said already: rewards read it in front of the completion.
+
+    The template's prefill, or the <think> in which some models' own chat templates end (R1-Distill's, QwQ's).
+
+    >>> prefill_of(TEMPLATES["chat"], "<|Assistant|><think>\n"), prefill_of(TEMPLATES["plain"], "Write <think>")
+    ('<think>\n', '')
+    """
+    opened = _OPENED.search(text) if template.is_chat else None
+    return opened[0] if opened else template.prefill
 
 
 def _fill(text: str, places: Mapping[str, str]) -> str:

@@ -46,6 +46,21 @@ def test_chat_goes_through_the_models_template():
         render(get_template("chat"), WORDY, PROBLEM, None)
 
 
+@pytest.mark.parametrize("name", ["chat", "chat_prefill"])
+def test_a_models_own_template_that_opens_the_thinking_has_prefilled_it(name):
+    """As those of R1-Distill and QwQ do: without the tag the format of every completion would be wrong."""
+    tokenizer = AutoTokenizer.from_pretrained(MODEL)
+    tokenizer.chat_template = "{{ messages[0]['content'] }}>{% if add_generation_prompt %}<think>\n{% endif %}"
+    [prompt] = make_prompt_stream(
+        [addition(1, 2)], TASKS["arithmetic"], Template(text="{question}", is_chat=True, prefill=get_template(name).prefill),
+        tokenizer, max_prompt_tokens=20, seed=0,
+    ).prompts  # fmt: skip
+    assert (prompt.text, prompt.prefill) == ("1+2=><think>\n", "<think>\n")
+    assert tokenizer.decode(prompt.token_ids) == prompt.text
+    format_reward = REWARDS["reasoning_format"]
+    assert format_reward(prompt.prefill + "1+2=3</think><answer>3</answer>", {}) == 1.0
+
+
 def test_an_unknown_template_lists_the_known_ones():
     with pytest.raises(UserError, match="plain, r1_zero"):
         get_template("r1-zero")
