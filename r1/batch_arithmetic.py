@@ -6,9 +6,11 @@ training problems.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from r1.config import RunConfig
+from r1.prompt_mix import TrainedTask
 from r1.step_sampler import MAX_ROUNDS
 
 
@@ -42,18 +44,18 @@ class BatchArithmetic:
     steps: int
     all_updates: int
     all_completions: int
-    epochs: float
-    """Walks over the training problems, without further rounds of dynamic sampling."""
+    epochs: Sequence[float]
+    """[tasks] walks over the training problems, without further rounds of dynamic sampling."""
     evaluations: int
     evaluated_completions: int
     """Of one evaluation, of all tasks."""
     checkpoints: int
 
 
-def batch_arithmetic(config: RunConfig, *, num_problems: int, num_evaluated: int) -> BatchArithmetic:
+def batch_arithmetic(config: RunConfig, *, tasks: Sequence[TrainedTask], num_evaluated: int) -> BatchArithmetic:
     """Work out the counts of a run.
 
-    num_problems: training problems that are not too long. num_evaluated: completions of one evaluation.
+    tasks: those trained on. num_evaluated: completions of one evaluation.
     """
     rollout, learner = config.rollout, config.learner
     completions = rollout.num_prompts * rollout.group_size
@@ -82,7 +84,7 @@ def batch_arithmetic(config: RunConfig, *, num_problems: int, num_evaluated: int
         steps=config.num_steps,
         all_updates=config.num_steps * updates,
         all_completions=config.num_steps * completions,
-        epochs=config.num_steps * begun / num_problems,
+        epochs=[config.num_steps * begun * task.share / task.num_problems for task in tasks],
         # Before the first step and after the last one, and at the multiples of `every` between them.
         evaluations=1 + _times(config.num_steps, config.evaluate.every) if num_evaluated else 0,
         evaluated_completions=num_evaluated,
@@ -90,7 +92,7 @@ def batch_arithmetic(config: RunConfig, *, num_problems: int, num_evaluated: int
     )
 
 
-def batch_lines(config: RunConfig, counts: BatchArithmetic) -> list[str]:
+def batch_lines(config: RunConfig, counts: BatchArithmetic, tasks: Sequence[TrainedTask]) -> list[str]:
     """The counts in words, with the multiplication that each of them comes from."""
     rollout, size = config.rollout, config.rollout.group_size
     lines = [
@@ -116,12 +118,19 @@ def batch_lines(config: RunConfig, counts: BatchArithmetic) -> list[str]:
         f"run: {counts.steps:,} steps x {counts.updates:,} = {counts.all_updates:,} updates "
         f"({config.learner.warmup_steps:,} of them warm-up, then {config.learner.schedule}), "
         f"{counts.all_completions:,} completions",
-        f"epochs over the training problems: {counts.epochs:.2f}"
+        f"epochs over the training problems: {_epochs(counts, tasks)}"
         f"{', and more with every further round' if config.algorithm.zero_variance == 'resample' else ''}",
         f"evaluations: {counts.evaluations:,} of {counts.evaluated_completions:,} completions",
         f"checkpoints: {counts.checkpoints:,}",
     ]
     return lines
+
+
+def _epochs(counts: BatchArithmetic, tasks: Sequence[TrainedTask]) -> str:
+    if len(tasks) == 1:
+        return f"{counts.epochs[0]:.2f}"
+    each = zip(tasks, counts.epochs, strict=True)
+    return ", ".join(f"{task.name} {epochs:.2f} ({task.share:.1%} of the prompts)" for task, epochs in each)
 
 
 def _times(num_steps: int, every: int) -> int:

@@ -104,7 +104,8 @@ class AlgorithmConfig(Section):
     kl_coef: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the KL to the reference policy in the loss; 0 loads no reference model."""
     reference_every: Annotated[int, Field(ge=0)] = 0
-    """Steps after which the policy becomes the reference policy (R1-Zero: 400); 0: the start stays the reference."""
+    """Steps after which the policy becomes the reference policy (R1-Zero: 400 updates, 25 steps of 16); 0: the start stays
+    the reference."""
     clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
     clip_high: PositiveFloat = 0.2
     entropy_coef: Annotated[float, Field(ge=0)] = 0.0

@@ -1,5 +1,6 @@
 """`python -m launch.train CONFIG --dry-run`: what a run would do, checked and reckoned, with nothing started or written."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -44,16 +45,15 @@ def dry_run(config: RunConfig) -> list[str]:
     prepared = prepare(config)
     where = place_lines(config)
     devices = device_lines(config)
-    counts = batch_arithmetic(
-        config, num_problems=num_training_problems(prepared), num_evaluated=num_evaluated_completions(prepared)
-    )
+    tasks = prepared.problems.train.tasks
+    counts = batch_arithmetic(config, tasks=tasks, num_evaluated=num_evaluated_completions(prepared))
     shape = model_shape(config.model.path, config.learner.lora_rank)
     learner, engine = learner_memory(shape, config), engine_memory(shape, config)
     return [
         "dry run: nothing is started, nothing is written",
         *_section("configuration", config_lines(config)),
         *_section("task", task_lines(config, prepared)),
-        *_section("batch", batch_lines(config, counts)),
+        *_section("batch", batch_lines(config, counts, tasks)),
         *_section("devices", devices),
         *_section("memory of each device: estimates (r1/memory_estimate.py says what they leave out)", []),
         *_indented(memory_lines(config, shape, learner, engine)),
@@ -77,11 +77,6 @@ def task_lines(config: RunConfig, prepared: Prepared) -> list[str]:
     lines.append(f"an evaluation: {heldout.describe() if heldout else 'none'}")
     lines.append(f"template {config.task.template}, final answer: {get_template(config.task.template).answer_form}")
     return lines
-
-
-def num_training_problems(prepared: Prepared) -> int:
-    """Of all tasks."""
-    return sum(len(stream.prompts) for stream in prepared.problems.train.streams)
 
 
 def num_evaluated_completions(prepared: Prepared) -> int:
@@ -223,9 +218,10 @@ def warnings(config: RunConfig, prepared: Prepared, counts: BatchArithmetic) -> 
                 "name <think>: only a model that writes the tags by itself is paid; scoring.format_gates_accuracy=false adds "
                 "the two"
             )
-    num_problems = num_training_problems(prepared)
-    if counts.prompts_begun > num_problems:
-        found.append(f"a step takes {counts.prompts_begun:,} prompts of {num_problems:,} problems: some come twice in it")
+    for trained in prepared.problems.train.tasks:
+        taken = math.ceil(counts.prompts_begun * trained.share)
+        if taken > trained.num_problems:
+            found.append(f"{trained.name}: a step takes {taken:,} of {trained.num_problems:,} problems: some come twice in it")
     return found
 
 

@@ -88,16 +88,16 @@ def load_problem_sets(config: RunConfig, parts: Sequence[TaskPart], tokenizer: A
         for number, part in enumerate(parts)
         if part.weight
     ]
-    num_train = sum(len(split.stream.prompts) for split in train)
-    if num_train < config.rollout.num_prompts:
-        raise UserError(
-            f"option 'task.path': {num_train} training problems are left, a step takes rollout.num_prompts="
-            f"{config.rollout.num_prompts}: {'; '.join(split.describe() for split in train)}; give more, or lower it"
-        )
+    mix = PromptMix(streams=[split.stream for split in train], weights=[part.weight for part in parts if part.weight], seed=seed)
+    for split, task in zip(train, mix.tasks, strict=True):
+        if task.num_problems < config.rollout.num_prompts * task.share:
+            its_share, what = ("", "it") if task.share == 1.0 else (f", {task.share:.1%} of them its", "its weight")
+            raise UserError(
+                f"option 'task.path': {task.num_problems} training problems are left, a step takes rollout.num_prompts="
+                f"{config.rollout.num_prompts}{its_share}: {split.describe()}; give more, or lower {what}"
+            )
     return ProblemSets(
-        train=PromptMix(
-            streams=[split.stream for split in train], weights=[part.weight for part in parts if part.weight], seed=seed
-        ),
+        train=mix,
         heldout=HeldoutPrompts(
             streams=[split.stream for split in heldout], num_completions=config.evaluate.num_completions, seed=heldout_seed
         )

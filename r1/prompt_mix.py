@@ -12,6 +12,17 @@ CYCLE = 1000
 """Draws after which the tasks' shares repeat: they are exact to a thousandth."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedTask:
+    """A task that is trained on, alone or in a mixture."""
+
+    name: str
+    num_problems: int
+    """That are not too long."""
+    share: float = 1.0
+    """Of all prompts that are drawn."""
+
+
 @dataclass(kw_only=True)
 class PromptMix:
     """The training prompts: tasks take turns by their weights, as evenly as whole prompts can.
@@ -30,6 +41,15 @@ class PromptMix:
         self._num_per_cycle = [self._turns.count(task) for task in range(len(self.streams))]
         # [CYCLE] how often the task whose turn it is had its turn before in this cycle
         self._num_before = [self._turns[:i].count(task) for i, task in enumerate(self._turns)]
+
+    @property
+    def tasks(self) -> list[TrainedTask]:
+        """What there is of each task, and how much of it is drawn."""
+        shares = [count / len(self._turns) for count in self._num_per_cycle]
+        return [
+            TrainedTask(name=stream.prompts[0].task, num_problems=len(stream.prompts), share=share)
+            for stream, share in zip(self.streams, shares, strict=True)
+        ]
 
     def batch(self, progress: Progress, *, num_prompts: int, group_size: int) -> PromptBatch:
         """The prompts of the step after `progress`: the next `num_prompts`."""

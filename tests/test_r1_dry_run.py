@@ -216,10 +216,10 @@ def test_warnings_say_what_is_hardly_meant():
     prepared = prepare(config)
     from r1.batch_arithmetic import batch_arithmetic
 
-    counts = batch_arithmetic(config, num_problems=8, num_evaluated=256)
+    counts = batch_arithmetic(config, tasks=prepared.problems.train.tasks, num_evaluated=256)
     found = warnings(config, prepared, counts)
     wanted = ["learner.warmup_steps = 60", "sync.max_logprob_diff", "max_tokens_per_microbatch = 100", "evaluate.every", "arithmetic: without its format"]
     assert len(found) == len(wanted)
     assert all(part in line for part, line in zip(wanted, found, strict=True)), found
     fine = tiny_config("scoring.format_gates_accuracy=false")
-    assert warnings(fine, prepared, batch_arithmetic(fine, num_problems=8, num_evaluated=256)) == []
+    assert warnings(fine, prepared, batch_arithmetic(fine, tasks=prepared.problems.train.tasks, num_evaluated=256)) == []

@@ -146,6 +146,21 @@ def test_a_run_starts_only_if_enough_problems_are_left(sums, tmp_path):
     )
 
 
+def test_a_task_of_a_mixture_needs_as_many_problems_as_a_step_takes_of_it(sums, tmp_path):
+    few = tmp_path / "few.jsonl"
+    few.write_text("\n".join(f'{{"question": "{n}+51=", "answer": {n + 51}}}' for n in (50, 60, 70)))
+    options = ["task.name=jsonl", f"task.path={few}", f"task.heldout_path={sums}", "rollout.num_prompts=8"]
+    with pytest.raises(UserError) as caught:
+        problem_sets(*options, "task.mix.arithmetic.weight=1")
+    # Half of a step's 8 prompts are 4.
+    assert str(caught.value).startswith(
+        "option 'task.path': 3 training problems are left, a step takes rollout.num_prompts=8, 50.0% of them its: jsonl: 3 "
+    )
+    assert str(caught.value).endswith("; give more, or lower its weight")
+    sets = problem_sets(*options, "task.mix.arithmetic.weight=3")
+    assert [(task.name, task.share) for task in sets.train.tasks] == [("jsonl", 0.25), ("arithmetic", 0.75)]
+
+
 class Characters:
     """A tokenizer of one token a character, capitals too, which the tiny model's has not."""
 
