@@ -16,6 +16,8 @@ from r1.task_options import TaskPart
 from tasks.base import Loaded, Problem, Source, Split, Task
 
 DIFFICULTIES = ("learnable", "easy_first")
+HELDOUT_SEED = derive_seed(0, "heldout")
+"""Chooses the held-out problems of every run: curves of two seeds are of the same problems, with other samples of them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,9 +80,9 @@ class ProblemSets:
 
 def load_problem_sets(config: RunConfig, parts: Sequence[TaskPart], tokenizer: Any) -> ProblemSets:
     """Load what the run trains and is measured on; raises `UserError` when too little is left."""
-    seed, heldout_seed = config.seed, derive_seed(config.seed, "heldout")
+    seed = config.seed
     is_evaluated = config.evaluate.num_completions > 0
-    heldout = [_prepare(config, part, "heldout", heldout_seed, tokenizer) for part in parts if is_evaluated]
+    heldout = [_prepare(config, part, "heldout", HELDOUT_SEED, tokenizer) for part in parts if is_evaluated]
     # Whatever any task holds out is trained on by none: a benchmark may be part of another task's training set.
     heldout_ids = {problem.problem_id for split in heldout for problem in split.loaded.problems}
     train = [
@@ -99,7 +101,9 @@ def load_problem_sets(config: RunConfig, parts: Sequence[TaskPart], tokenizer: A
     return ProblemSets(
         train=mix,
         heldout=HeldoutPrompts(
-            streams=[split.stream for split in heldout], num_completions=config.evaluate.num_completions, seed=heldout_seed
+            streams=[split.stream for split in heldout],
+            num_completions=config.evaluate.num_completions,
+            seed=derive_seed(seed, "heldout"),
         )
         if heldout
         else None,

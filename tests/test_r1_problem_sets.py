@@ -44,6 +44,16 @@ def test_the_quickstarts_problems_are_all_there_and_said():
     assert sets.heldout.describe() == "arithmetic 256 x 1"
 
 
+def test_runs_of_all_seeds_are_measured_on_the_same_problems(sums):
+    mix = ("task.mix.jsonl.weight=1", f"task.mix.jsonl.path={sums}", "evaluate.num_completions=4")
+    first, second = (problem_sets(*mix, f"seed={seed}") for seed in (0, 1))
+    measured = [[[prompt.text for prompt in batch.prompts] for batch in sets.heldout.batches(0, 0)] for sets in (first, second)]
+    assert measured[0] == measured[1]
+    assert first.heldout.batches(0, 0)[0].seed != second.heldout.batches(0, 0)[0].seed  # other samples of them
+    trained = [sets.train.batch(Progress(), num_prompts=8, group_size=2).prompts for sets in (first, second)]
+    assert [prompt.text for prompt in trained[0]] != [prompt.text for prompt in trained[1]]
+
+
 def test_a_mixture_draws_from_all_its_tasks_and_holds_out_of_each(sums):
     sets = problem_sets("task.mix.jsonl.weight=1", f"task.mix.jsonl.path={sums}", "evaluate.num_completions=4")
     prompts = sets.train.batch(Progress(), num_prompts=8, group_size=2).prompts
