@@ -100,8 +100,9 @@ class MetricsLogger:
 
 
 def heldout_accuracy(run_dir: Path) -> dict[int, float]:
-    """Return step -> held-out accuracy after it, for the steps that were evaluated so far."""
-    return {event["step"]: event["metrics"]["accuracy"] for event in read_metrics(run_dir) if event["kind"] == "heldout"}
+    """Return step -> held-out accuracy after it, for the steps that were evaluated so far, and of which anything was judged."""
+    measured = {event["step"]: event["metrics"]["accuracy"] for event in read_metrics(run_dir) if event["kind"] == "heldout"}
+    return {step: accuracy for step, accuracy in measured.items() if accuracy is not None}
 
 
 def read_metrics(run_dir: str | Path) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The numbers of a step that can be read off its scored groups, for training and held-out problems alike."""
 
 from collections.abc import Mapping, Sequence
+from math import nan
 from statistics import fmean, stdev
 
 from r1.types import ScoredGroup, StepSamples
@@ -27,7 +28,8 @@ def step_metrics(sampled: StepSamples, policy_version: int, correctness: Correct
 def rollout_metrics(groups: Sequence[ScoredGroup], correctness: Correctness) -> dict[str, float]:
     """Means over all completions, and shares of groups and completions.
 
-    reward, reward/<name>, accuracy (the reward named by `correctness`): over the completions that have one.
+    reward, reward/<name>, accuracy (the reward named by `correctness`): over the completions that have one; NaN where none
+    has, since a 0 would look like a policy that collapsed.
     accuracy/<task>: the same, where the groups are of several tasks.
     reward_std: sample standard deviation of the reward over all of them, whatever their group.
     zero_variance_share: groups whose known rewards are all equal; they have no advantage and teach nothing.
@@ -39,16 +41,16 @@ def rollout_metrics(groups: Sequence[ScoredGroup], correctness: Correctness) -> 
     scores = [score for group in groups for score in group.scores]
     lengths = [len(completion.token_ids) for completion in completions]
     known = [score.reward for score in scores if score.reward is not None]
-    metrics = {"reward": _mean(known), "reward_std": stdev(known) if len(known) > 1 else 0.0}
+    metrics = {"reward": _mean(known, nan), "reward_std": stdev(known) if len(known) > 1 else 0.0}
     for name in dict.fromkeys(name for score in scores for name in score.breakdown):
-        metrics[f"reward/{name}"] = _mean([score.breakdown.get(name) for score in scores])
+        metrics[f"reward/{name}"] = _mean([score.breakdown.get(name) for score in scores], nan)
         failures = [score.failures[name] for score in scores if name in score.failures]
         metrics[f"reward_errors/{name}"] = float(len(failures))
         metrics[f"reward_timeouts/{name}"] = float(failures.count("timeout"))
     correct = {task: _correct([group for group in groups if group.prompt.task == task], correctness) for task in _tasks(groups)}
-    metrics["accuracy"] = _mean([value for values in correct.values() for value in values])
+    metrics["accuracy"] = _mean([value for values in correct.values() for value in values], nan)
     if len(correct) > 1:
-        metrics |= {f"accuracy/{task}": _mean(values) for task, values in correct.items()}
+        metrics |= {f"accuracy/{task}": _mean(values, nan) for task, values in correct.items()}
     return metrics | {
         "completion_tokens": _mean(lengths),
         "completion_tokens_max": float(max(lengths, default=0)),
@@ -85,7 +87,7 @@ def _is_repeat(group: ScoredGroup, index: int) -> bool:
     return any(earlier.token_ids == token_ids for earlier in group.completions[:index])
 
 
-def _mean(values: Sequence[float | None]) -> float:
-    """The mean of what is not None; 0.0 when nothing is left."""
+def _mean(values: Sequence[float | None], of_none: float = 0.0) -> float:
+    """The mean of what is not None; `of_none` when nothing is left."""
     known = [float(value) for value in values if value is not None]
-    return fmean(known) if known else 0.0
+    return fmean(known) if known else of_none

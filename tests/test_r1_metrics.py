@@ -1,4 +1,5 @@
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from r1.config import RunConfig, check_config
 from r1.errors import RunError, UserError
-from r1.metrics import MetricsLogger, read_metrics, truncate_metrics
+from r1.metrics import MetricsLogger, heldout_accuracy, read_metrics, truncate_metrics
 from r1.types import StepReport
 
 METRICS = {"reward": 0.61, "accuracy": 0.55}
@@ -172,3 +173,10 @@ def test_a_disk_that_fills_up_leaves_no_half_line_and_the_run_can_go_on(tmp_path
     with logger(tmp_path, trackers=[]) as second:
         second.log_step(report(2))
     assert [event["step"] for event in read_metrics(tmp_path)] == [1, 2]
+
+
+def test_an_evaluation_that_nothing_judged_has_no_accuracy(tmp_path: Path):
+    with logger(tmp_path) as metrics:
+        metrics.log_heldout(2, {"accuracy": math.nan})
+        metrics.log_heldout(4, {"accuracy": 0.5})
+    assert heldout_accuracy(tmp_path) == {4: 0.5}

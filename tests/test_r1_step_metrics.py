@@ -1,4 +1,5 @@
 from dataclasses import replace
+from math import isnan
 
 from scored_groups import scored_group
 
@@ -30,6 +31,7 @@ def test_failures_are_counted_per_reward_timeouts_apart():
 def test_what_cannot_be_judged_is_no_failure():
     metrics = metrics_of(Score(reward=None, breakdown={"f": None}))
     assert (metrics["reward_errors/f"], metrics["unjudged_share"]) == (0.0, 1.0)
+    assert all(isnan(metrics[name]) for name in ("reward", "reward/f", "accuracy")), "0 would be a collapse"
 
 
 def test_the_spread_of_the_rewards_and_the_longest_completion():

@@ -6,7 +6,7 @@ from pathlib import Path
 from r1.checkpoint import best_checkpoint, complete_checkpoints
 from r1.config import RunConfig, check_config
 from r1.errors import UserError
-from r1.metrics import read_metrics
+from r1.metrics import heldout_accuracy
 
 
 def find_model(model: str, checkpoint: str | None = None) -> tuple[str, RunConfig | None]:
@@ -25,9 +25,7 @@ def find_model(model: str, checkpoint: str | None = None) -> tuple[str, RunConfi
         raise UserError(f"{model!r} is a run without a complete checkpoint; set checkpoint.every in the run, or give a model")
     names = {path.name: path for path in steps.values()}
     if checkpoint == "best":
-        heldout = [event for event in read_metrics(folder) if event["kind"] == "heldout"]
-        accuracy = {event["step"]: event["metrics"]["accuracy"] for event in heldout}
-        chosen = best_checkpoint(steps, accuracy)
+        chosen = best_checkpoint(steps, heldout_accuracy(folder))
         if chosen is None:
             raise UserError(
                 f"option '--checkpoint': no checkpoint of {model!r} has a held-out accuracy; set evaluate.every in the run, or "
