@@ -30,7 +30,7 @@ def read_math(row: Row, source: Source, levels: tuple[int, int] = LEVELS) -> Rea
         if not levels[0] <= int(match[1]) <= levels[1]:
             return None
     solution = row.get("solution")
-    if source.answer_field is None and row.get("answer") is None and isinstance(solution, str):
+    if source.answer_field is None and row.get("answer") in (None, "") and isinstance(solution, str):
         answer = last_box(solution)
         if answer is None:
             raise ValueError("'solution' has no answer in a box")

@@ -31,6 +31,7 @@ def test_math_takes_the_answer_or_else_the_last_box_and_chooses_levels():
     row = {"problem": "P", "level": "Level 4", "solution": r"First \boxed{1}, so \boxed{\frac{1}{2}}."}
     assert answer(read_math(row, Source())) == r"\frac{1}{2}"
     assert answer(read_math({**row, "answer": "0.5"}, Source())) == "0.5"
+    assert answer(read_math({**row, "answer": ""}, Source())) == r"\frac{1}{2}"  # an empty cell of a table
     assert read_math(row, Source(), (1, 3)) is None
     assert read_math({**row, "level": 3}, Source(), (1, 3)) is not None
     with pytest.raises(ValueError, match="'level' must be a level from 1 to 5, got 'Level \\?'"):
