@@ -31,8 +31,8 @@ def read_math(row: Row, source: Source, levels: tuple[int, int] = LEVELS) -> Rea
             return None
     solution = row.get("solution")
     if source.answer_field is None and row.get("answer") in (None, "") and isinstance(solution, str):
-        answer = last_box(solution)
-        if answer is None:
+        answer = solution  # gold_text takes its last box
+        if last_box(solution) is None:
             raise ValueError("'solution' has no answer in a box")
     else:
         answer = field_of(row, ("answer", "gt_answer"), source.answer_field, "answer")

@@ -110,6 +110,35 @@ def test_whole_numbers_of_float_columns_are_whole(value, text):
     assert gold_text(value) == text
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("So 3 + 2 = 5.\nIt is $\\boxed{5}$.", "5"),
+        (r"It is \boxed{1}. No, it is \fbox{2}.", "2"),
+        ("\\begin{pmatrix}\n1 \\\\\n2\n\\end{pmatrix}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"),
+        ("Mr. Smith", "Mr. Smith"),
+        ("5\n", "5"),
+    ],
+)
+def test_a_gold_is_what_the_box_holds_or_else_the_whole_answer(value, text):
+    assert gold_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("48/2 = <<48/2=24>>24 clips.\n#### 72", "a worked solution: use task.name=gsm8k, which takes the number behind its '####'"),
+        ("She sells 24. #### 72", "a worked solution: use task.name=gsm8k"),
+        ("3 + 2 = 5\nSo it is 5", r"of several lines or sentences, a worked solution: put its answer in \\boxed\{\}, or in a field of its own"),
+        ("She buys 3 apples. The answer is 5.", "of several lines or sentences"),
+        (r"It is \boxed{", "the box of the answer is empty or never closed"),
+    ],
+)
+def test_a_worked_solution_is_no_gold_and_the_reason_says_what_to_do(value, reason):
+    with pytest.raises(ValueError, match=reason):
+        gold_text(value)
+
+
 @pytest.mark.parametrize("value", [True, None, ["4"], {"a": 1}])
 def test_a_gold_that_is_neither_text_nor_number_is_refused(value):
     with pytest.raises(ValueError, match="the answer must be text or a number, got"):
