@@ -11,6 +11,7 @@ from typing import Any
 from rewards.math_answer import gold_problem
 from rewards.math_grading.extraction import last_box
 from tasks.base import BadRow, Loaded, Problem, Source, Split, is_heldout, question_id
+from tasks.distinct import DistinctProblems
 from tasks.rows import Row, is_file, read_file, read_hub, split_hub_name
 
 HELDOUT_ONE_IN = 20
@@ -66,13 +67,16 @@ class DataSet:
             loaded = self._collect(*heldout)
         elif heldout is None:
             loaded = self._collect(*self._train_place(source))
-            kept = [one for one in loaded.problems if is_heldout(one.problem_id, HELDOUT_ONE_IN) == (split == "heldout")]
+            # By the question's id, not the problem's: all spellings of a question are on one side.
+            kept = [
+                one for one in loaded.problems if is_heldout(question_id(one.question), HELDOUT_ONE_IN) == (split == "heldout")
+            ]
             loaded = _replaced(loaded, kept, num_overlapping=0)
         else:
             # Whatever the two sources are, no problem is in both.
-            heldout_ids = {problem.problem_id for problem in self._collect(*heldout).problems}
+            heldout_ids = {question_id(problem.question) for problem in self._collect(*heldout).problems}
             loaded = self._collect(*self._train_place(source))
-            kept = [problem for problem in loaded.problems if problem.problem_id not in heldout_ids]
+            kept = [problem for problem in loaded.problems if question_id(problem.question) not in heldout_ids]
             loaded = _replaced(loaded, kept, num_overlapping=len(loaded.problems) - len(kept))
         if not loaded.problems:
             self._refuse_empty(split, source, loaded)
@@ -112,25 +116,22 @@ class DataSet:
 
     def _collect(self, source: Source, place: str, hub_split: str) -> Loaded:
         rows = read_file(place) if is_file(place) else self._hub_rows(place, hub_split)
-        problems: dict[str, Problem] = {}
-        seen_at: dict[str, str] = {}
+        distinct = DistinctProblems()
         bad_rows: list[BadRow] = []
         num_rows = num_duplicates = 0
         for where, row in rows:
             num_rows += 1
             problem = row if isinstance(row, BadRow) else self._problem(where, row, source)
-            if isinstance(problem, BadRow):
-                bad_rows.append(problem)
-            elif problem is not None:
-                first = problems.setdefault(problem.problem_id, problem)
-                seen = seen_at.setdefault(problem.problem_id, where)
-                if first.reference != problem.reference:
-                    reason = f"the question of {seen} with another answer; correct one of them"
-                    bad_rows.append(BadRow(where=where, reason=reason))
-                else:
-                    num_duplicates += first is not problem
+            verdict = distinct.add(where, problem) if isinstance(problem, Problem) else problem
+            if isinstance(verdict, BadRow):
+                bad_rows.append(verdict)
+            elif verdict is not None:
+                num_duplicates += not verdict
         return Loaded(
-            problems=tuple(problems.values()), bad_rows=tuple(bad_rows), num_rows=num_rows, num_duplicates=num_duplicates
+            problems=tuple(distinct.problems.values()),
+            bad_rows=tuple(bad_rows),
+            num_rows=num_rows,
+            num_duplicates=num_duplicates,
         )
 
     def _hub_rows(self, place: str, hub_split: str) -> Iterator[tuple[str, Row | BadRow]]:

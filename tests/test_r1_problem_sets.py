@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 from tiny import MODEL, tiny_config
@@ -26,9 +27,18 @@ def sums(tmp_path):
     return str(path)
 
 
-def problem_sets(*overrides):
+def problem_sets(*overrides, tokenizer=None):
     config = tiny_config(*overrides)
-    return load_problem_sets(config, task_parts(config.task), AutoTokenizer.from_pretrained(MODEL))
+    return load_problem_sets(config, task_parts(config.task), tokenizer or AutoTokenizer.from_pretrained(MODEL))
+
+
+class BytesTokenizer:
+    """The tiny model's tokenizer has no capital letters."""
+
+    chat_template = None
+
+    def __call__(self, texts, add_special_tokens):
+        return SimpleNamespace(input_ids=[list(text.encode()) for text in texts])
 
 
 def questions(stream):
@@ -81,6 +91,17 @@ def test_no_task_trains_on_what_another_one_holds_out(sums, tmp_path):
     assert questions(before) - questions(train) == {"7+1=", "8+1="}
     assert questions(train) < questions(before)
     assert both.splits[0].loaded.num_overlapping == 2
+
+
+def test_another_spelling_of_what_a_task_holds_out_is_trained_on_by_none(sums, tmp_path):
+    path, benchmark = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    # A+1= and a+1= both stay, as their answers differ; the second has an id of its own.
+    path.write_text("\n".join(f'{{"question": "{question}", "answer": {n}}}' for n, question in enumerate(["A+1=", "a+1=", "b+1=", "c+1="])))
+    benchmark.write_text('{"question": "a+1=", "answer": 1}')
+    mixed = ("task.mix.aime24.weight=0", f"task.mix.aime24.path={benchmark}")
+    sets = problem_sets(*of_file(path), f"task.heldout_path={sums}", *mixed, tokenizer=BytesTokenizer())
+    assert [split.loaded.num_overlapping for split in sets.splits] == [2, 0, 0]
+    assert questions(sets.train.streams[0]) == {"b+1=", "c+1="}
 
 
 def of_file(sums, *more):
