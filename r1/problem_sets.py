@@ -116,6 +116,7 @@ def load_split(task: Task, split: Split, seed: int | None, source: Source, secti
         message = str(error) if isinstance(error, ValueError) else f"option 'task.path': {error}"
         is_heldout_path = source.heldout_path is not None and repr(source.heldout_path) in message
         option = "heldout_path" if is_heldout_path and source.heldout_path != source.path else "path"
+        message = message.replace(" task.heldout_path", f" {section}.heldout_path")
         raise UserError(message.replace("option 'task.path'", f"option '{section}.{option}'")) from error
 
 

@@ -65,6 +65,14 @@ class Loaded:
     """Training problems left out because they are held out as well."""
 
 
+class NoProblemsError(ValueError):
+    """Nothing is left of a split."""
+
+    def __init__(self, message: str, bad_rows: tuple[BadRow, ...]) -> None:
+        super().__init__(message)
+        self.bad_rows = bad_rows
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
     """Problems, and how a completion for them is rewarded."""

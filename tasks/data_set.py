@@ -10,7 +10,7 @@ from typing import Any
 
 from rewards.math_answer import gold_problem
 from rewards.math_grading.extraction import last_box
-from tasks.base import BadRow, Loaded, Problem, Source, Split, is_heldout, question_id
+from tasks.base import BadRow, Loaded, NoProblemsError, Problem, Source, Split, is_heldout, question_id
 from tasks.distinct import DistinctProblems
 from tasks.rows import Row, is_file, read_file, read_hub, split_hub_name
 
@@ -61,6 +61,7 @@ class DataSet:
     def load(self, split: Split, seed: int | None, source: Source) -> Loaded:
         """`Task.load`. Where both splits come from one place, both are read, and the right part is kept."""
         heldout = self._heldout_place(source)
+        num_divided = 0
         if split == "train":
             self._train_place(source)  # refuses at once what has no training problems
         if split == "heldout" and heldout is not None:
@@ -71,6 +72,7 @@ class DataSet:
             kept = [
                 one for one in loaded.problems if is_heldout(question_id(one.question), HELDOUT_ONE_IN) == (split == "heldout")
             ]
+            num_divided = len(loaded.problems)
             loaded = _replaced(loaded, kept, num_overlapping=0)
         else:
             # Whatever the two sources are, no problem is in both.
@@ -79,7 +81,7 @@ class DataSet:
             kept = [problem for problem in loaded.problems if question_id(problem.question) not in heldout_ids]
             loaded = _replaced(loaded, kept, num_overlapping=len(loaded.problems) - len(kept))
         if not loaded.problems:
-            self._refuse_empty(split, source, loaded)
+            self._refuse_empty(split, source, loaded, num_divided)
         if seed is None:
             return loaded
         problems = list(loaded.problems)
@@ -160,10 +162,26 @@ class DataSet:
             solution=reading.solution,
         )
 
-    def _refuse_empty(self, split: Split, source: Source, loaded: Loaded) -> None:
+    def _refuse_empty(self, split: Split, source: Source, loaded: Loaded, num_divided: int) -> None:
+        """num_divided: the problems of both splits, where one source is divided between them."""
         place = (source.heldout_path if split == "heldout" else None) or source.path or self.hub
-        first = f"; the first of {len(loaded.bad_rows)} bad rows is {describe(loaded.bad_rows[0])}" if loaded.bad_rows else ""
-        raise ValueError(f"option 'task.path': {place!r} holds no problem for the {split} split{first}; give a larger file")
+        num_bad = len(loaded.bad_rows)
+        first = f"the first of {num_bad} bad rows is {describe(loaded.bad_rows[0])}; " if num_bad else ""
+        if num_bad and num_bad == loaded.num_rows:
+            why = "no row is good; mend them, r1 tasks show ... --bad lists them all"
+        elif num_divided:
+            which = "none" if split == "heldout" else "all"
+            why = (
+                f"one in {HELDOUT_ONE_IN} is held out, by hash, {which} of these {num_divided}; give a larger file, held-out "
+                "problems as task.heldout_path, or evaluate.num_completions=0"
+            )
+        elif loaded.num_overlapping:
+            why = f"what it has is held out as well ({loaded.num_overlapping}); give other problems"
+        else:
+            why = "give a larger file"
+        raise NoProblemsError(
+            f"option 'task.path': {place!r} holds no problem for the {split} split; {first}{why}", bad_rows=loaded.bad_rows
+        )
 
 
 def _is_text(text: str) -> bool:
@@ -219,7 +237,10 @@ def gold_text(value: Any) -> str:
             raise ValueError("the box of the answer is empty or never closed")
         text = " ".join(boxed.split())
     if "####" in text:
-        raise ValueError("the answer is a worked solution: use task.name=gsm8k, which takes the number behind its '####'")
+        raise ValueError(
+            "the answer is a worked solution: use task.name=gsm8k, which takes the number behind its '####', or put the answer in "
+            "a field of its own, which task.answer_field names"
+        )
     text = _TABLE.sub(lambda table: " ".join(table[0].split()), text)
     if len(text.splitlines()) > 1 or _SENTENCES.search(text):
         raise ValueError(

@@ -153,6 +153,7 @@ def test_a_run_starts_only_if_enough_problems_are_left(sums, tmp_path):
         problem_sets("task.name=jsonl", f"task.path={path}", f"task.heldout_path={sums}", "rollout.num_prompts=2")
     # 1+1= is held out as well; nothing is left.
     assert str(caught.value).startswith(f"option 'task.path': {str(path)!r} holds no problem for the train split; the first of 2 bad rows")
+    assert str(caught.value).endswith("what it has is held out as well (1); give other problems")
     path.write_text('{"question": "50+1=", "answer": 51}\n{"question": "2+2="}')
     with pytest.raises(UserError) as caught:
         problem_sets("task.name=jsonl", f"task.path={path}", f"task.heldout_path={sums}", "rollout.num_prompts=2")
@@ -174,6 +175,27 @@ class Characters:
 
     def __call__(self, texts, add_special_tokens):
         return type("Encoded", (), {"input_ids": [[ord(character) for character in text] for text in texts]})
+
+
+def test_a_file_too_small_to_hold_out_of_is_told_what_else_there_is(sums, tmp_path):
+    path = tmp_path / "few.jsonl"
+    path.write_text("\n".join(f'{{"question": "{n}+1=", "answer": {n + 1}}}' for n in range(10)))
+    remedies = "give a larger file, held-out problems as {}.heldout_path, or evaluate.num_completions=0"
+    with pytest.raises(UserError) as caught:
+        problem_sets(*of_file(path))
+    assert str(caught.value) == (
+        f"option 'task.path': {str(path)!r} holds no problem for the heldout split; one in 20 is held out, by hash, none of these 10; "
+        + remedies.format("task")
+    )
+    with pytest.raises(UserError) as caught:
+        problem_sets("task.mix.jsonl.weight=1", f"task.mix.jsonl.path={path}")
+    assert str(caught.value).startswith("option 'task.mix.jsonl.path': ")
+    assert str(caught.value).endswith(remedies.format("task.mix.jsonl"))
+    # Both remedies do.
+    assert len(questions(problem_sets(*of_file(path), "evaluate.num_completions=0").train.streams[0])) == 10
+    few = tmp_path / "heldout.jsonl"
+    few.write_text('{"question": "50+1=", "answer": 51}')
+    assert len(questions(problem_sets(*of_file(path), f"task.heldout_path={few}").train.streams[0])) == 10
 
 
 def test_few_shot_examples_are_shown_and_not_trained_on(tmp_path):

@@ -87,7 +87,7 @@ def test_a_users_own_fields_are_read_and_no_others(tmp_path):
     loaded = load(path=path, question_field="text", answer_field="gold")
     assert len(loaded.problems) > 50
     assert all(problem.question == f"{problem.reference['answer']}?" for problem in loaded.problems)
-    with pytest.raises(ValueError, match="holds no problem for the train split; the first of 60 bad rows is .*line 1: no question in 'txt'; "):
+    with pytest.raises(ValueError, match="holds no problem for the train split; the first of 60 bad rows is .*line 1: no question in 'txt'; .*; no row is good; mend them, r1 tasks show ... --bad lists them all"):
         load(path=path, question_field="txt")
 
 
