@@ -35,8 +35,8 @@ class ModelConfig(Section):
 class OtherTask(Section):
     """A task beside the first one: [task.mix.math], or [task.mix."math:3-5"]."""
 
-    weight: Annotated[float, Field(ge=0)]
-    """Prompts of this task for each one of task.name; 0: it is not trained on, but evaluated."""
+    weight: Annotated[float, Field(ge=0, le=1000)]
+    """Prompts of this task for each one of task.name; 0: it is not trained on, but evaluated. Exact to a thousandth."""
     path: str | None = None
     """As task.path; so is the next one."""
     heldout_path: str | None = None
@@ -217,7 +217,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
             f"config file {str(path)!r} does not exist; give the path of a .toml file, e.g. launch/configs/quickstart.toml"
         )
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows' editors begin with a mark
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"config file {str(path)!r} is not valid TOML: {error}") from error
     return check_config(apply_overrides(tree, overrides))

@@ -1,7 +1,8 @@
 """From the configuration's tasks to prompts: loaded, chosen by difficulty, rendered, and counted on the way."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from r1.prompt_stream import PromptStream, make_prompt_stream, worked_examples
 from r1.prompts import Template, get_template
 from r1.seeds import derive_seed
 from r1.task_options import TaskPart
-from tasks.base import Loaded, Problem, Source, Split, Task
+from tasks.base import Loaded, Problem, Source, Split, Task, question_id
 
 DIFFICULTIES = ("learnable", "easy_first")
 HELDOUT_SEED = derive_seed(0, "heldout")
@@ -84,7 +85,7 @@ def load_problem_sets(config: RunConfig, parts: Sequence[TaskPart], tokenizer: A
     is_evaluated = config.evaluate.num_completions > 0
     heldout = [_prepare(config, part, "heldout", HELDOUT_SEED, tokenizer) for part in parts if is_evaluated]
     # Whatever any task holds out is trained on by none: a benchmark may be part of another task's training set.
-    heldout_ids = {problem.problem_id for split in heldout for problem in split.loaded.problems}
+    heldout_ids = {one for split in heldout for problem in split.loaded.problems for one in _ids(problem)}
     train = [
         _prepare(config, part, "train", seed if number == 0 else derive_seed(seed, part.task.name), tokenizer, heldout_ids)
         for number, part in enumerate(parts)
@@ -119,6 +120,7 @@ def load_split(task: Task, split: Split, seed: int | None, source: Source, secti
         message = str(error) if isinstance(error, ValueError) else f"option 'task.path': {error}"
         is_heldout_path = source.heldout_path is not None and repr(source.heldout_path) in message
         option = "heldout_path" if is_heldout_path and source.heldout_path != source.path else "path"
+        message = message.replace(" task.heldout_path", f" {section}.heldout_path")
         raise UserError(message.replace("option 'task.path'", f"option '{section}.{option}'")) from error
 
 
@@ -134,12 +136,12 @@ def load_examples(template: Template, task: Task, source: Source) -> tuple[Probl
 
 
 def _prepare(
-    config: RunConfig, part: TaskPart, split: Split, seed: int, tokenizer: Any, not_these: Collection[str] = ()
+    config: RunConfig, part: TaskPart, split: Split, seed: int, tokenizer: Any, not_these: AbstractSet[str] = frozenset()
 ) -> PreparedSplit:
-    """not_these: ids of problems that another task holds out."""
+    """not_these: ids of problems that a task holds out."""
     task, template = part.task, get_template(config.task.template)
     loaded = load_split(task, split, seed, part.source, part.section)
-    problems = tuple(one for one in loaded.problems if one.problem_id not in not_these)
+    problems = tuple(one for one in loaded.problems if not_these.isdisjoint(_ids(one)))
     loaded = replace(loaded, num_overlapping=loaded.num_overlapping + len(loaded.problems) - len(problems))
     examples = load_examples(template, task, part.source)
     num_before = len(problems)
@@ -172,6 +174,11 @@ def _prepare(
         num_unlearnable=num_before - len(problems),
         source=part.source,
     )
+
+
+def _ids(problem: Problem) -> tuple[str, str]:
+    """A problem's own id, and that of its question, which other spellings and other tasks' problems share."""
+    return problem.problem_id, question_id(problem.question)
 
 
 def _read_difficulty(option: str, task: str, problems: Sequence[Problem]) -> tuple[str, Mapping[str, float]]:

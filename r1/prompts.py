@@ -95,6 +95,7 @@ TEMPLATES: Mapping[str, Template] = {
     ),
 }
 
+_NUM_EXAMPLES = re.compile(r"[1-9][0-9]{0,3}")
 _TEMPLATE_FILES = (".txt", ".toml")
 _OPENED = re.compile(r"<think>\s*\Z")
 _PLACE = re.compile(r"\{(question|answer|instructions|examples|solution)\}")
@@ -116,20 +117,24 @@ def get_template(name: str) -> Template:
     template = TEMPLATES[base]
     if not colon:
         return template
-    if not template.num_examples or not argument.isdecimal() or int(argument) < 1:
-        raise UserError(f"option 'task.template': {name!r}: only few_shot takes an argument, its number of examples: few_shot:8")
+    if not template.num_examples or not _NUM_EXAMPLES.fullmatch(argument):
+        raise UserError(
+            f"option 'task.template': {name[:60]!r}: only few_shot takes an argument, its number of examples, from 1 to 9999: "
+            "few_shot:8"
+        )
     return replace(template, num_examples=int(argument))
 
 
 def _read_template(path: Path) -> Template:
-    """A .txt file is the text; a .toml file has `text`, and any of prefill, chat, answer_form and stop.
+    """A .txt file is the text, but for the line break that editors put at its end; a .toml file has `text`, and any of prefill,
+    chat, answer_form and stop.
 
     Without an answer_form it is tags where the text names <answer>, else box where it names \\boxed.
     """
     where = f"option 'task.template': {str(path)!r}"
     try:
-        text = path.read_text(encoding="utf-8")
-        fields: dict[str, Any] = tomllib.loads(text) if path.suffix == ".toml" else {"text": text}
+        text = path.read_text(encoding="utf-8-sig")  # Windows' editors begin with a mark
+        fields: dict[str, Any] = tomllib.loads(text) if path.suffix == ".toml" else {"text": text.removesuffix("\n")}
     except OSError as error:
         raise UserError(f"{where}: {error.strerror}; give a .txt or .toml file that is there") from error
     except ValueError as error:  # tomllib.TOMLDecodeError, UnicodeDecodeError

@@ -81,6 +81,10 @@ def rewarded_as_configured(task: Task, options: TaskConfig) -> Task:
     if options.rewards is None and not get_template(options.template).asks_for_thinking:
         return replace(task, rewards={name: weight for name, weight in task.rewards.items() if name != FORMAT_GATE})
     rewards = options.rewards or task.rewards
+    if not any(rewards.values()):
+        raise UserError(
+            f"option 'task.rewards': a weight must be other than 0, or nothing can be learnt, got {dict(rewards)}; raise one"
+        )
     for name in rewards:
         path, colon, _ = name.rpartition(":")
         if not colon:

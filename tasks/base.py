@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import groupby
 from typing import Any, Literal
-from unicodedata import normalize
+from unicodedata import decomposition, normalize
 
 Split = Literal["train", "heldout"]
 
@@ -64,6 +65,14 @@ class Loaded:
     """Training problems left out because they are held out as well."""
 
 
+class NoProblemsError(ValueError):
+    """Nothing is left of a split."""
+
+    def __init__(self, message: str, bad_rows: tuple[BadRow, ...]) -> None:
+        super().__init__(message)
+        self.bad_rows = bad_rows
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Task:
     """Problems, and how a completion for them is rewarded."""
@@ -107,9 +116,22 @@ def question_id(question: str) -> str:
 
     >>> question_id("What is  2+2?\\n") == question_id("what is 2+2?")
     True
+    >>> question_id("3²") == question_id("32"), question_id("3²") == question_id("3^{2}")
+    (False, True)
     """
-    same = " ".join(normalize("NFKC", question).casefold().split())
+    same = " ".join(normalize("NFKC", _with_places(question)).casefold().split())
     return blake2b(same.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+_PLACES = {"<super>": "^{", "<sub>": "_{"}
+"""Unicode's kinds of characters that NFKC puts into the line, where 3² would be 32 -> how LaTeX keeps them out of it."""
+
+
+def _with_places(question: str) -> str:
+    if question.isascii():
+        return question
+    runs = groupby(question, lambda character: _PLACES.get(decomposition(character).partition(" ")[0]))
+    return "".join(f"{place}{''.join(run)}}}" if place else "".join(run) for place, run in runs)
 
 
 def refuse_paths(task: str, source: Source) -> None:

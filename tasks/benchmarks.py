@@ -4,9 +4,8 @@ from ast import literal_eval
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rewards.math_grading.extraction import last_box
 from tasks.base import Source, Split, Task
-from tasks.data_set import ANSWER_FIELDS, DataSet, Reading, field_of, gold_text, question_of
+from tasks.data_set import ANSWER_FIELDS, DataSet, Reading, field_of, gold_text, has_box, question_of
 from tasks.rows import Row
 
 MATH_REWARDS: Mapping[str, float] = {"math_answer": 1.0, "reasoning_format": 0.1}
@@ -14,13 +13,18 @@ TEST_ONLY: Mapping[Split, str] = {"heldout": "test"}
 
 
 def read_plain(row: Row, source: Source) -> Reading:
-    """A question and a bare gold: a number or LaTeX. A gold that is a solution gives its last box."""
-    answer = field_of(row, ANSWER_FIELDS, source.answer_field, "answer")
-    if isinstance(answer, str) and ("\\boxed" in answer or "\\fbox" in answer):
-        boxed = last_box(answer)
-        if boxed is None:
-            raise ValueError("the box of the answer is empty or never closed")
-        answer = boxed
+    """A question and a bare gold: a number or LaTeX. A gold that is a solution gives its last box; `solution` needs one."""
+    solution = row.get("solution")
+    names = (*ANSWER_FIELDS, "solution") if has_box(solution) else ANSWER_FIELDS
+    try:
+        answer = field_of(row, names, source.answer_field, "answer")
+    except ValueError as error:
+        if solution is None or source.answer_field is not None:
+            raise
+        raise ValueError(
+            f"no answer in {' or '.join(map(repr, ANSWER_FIELDS))}, and no \\boxed{{}} in 'solution'; put its answer in one, or "
+            "give task.answer_field=solution where it is the bare answer"
+        ) from error
     return Reading(question=question_of(row, source), reference={"answer": gold_text(answer)})
 
 

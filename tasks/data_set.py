@@ -1,5 +1,6 @@
 """How the rows of a data set become the problems of a task: read, checked, deduplicated, divided, and counted."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -8,14 +9,22 @@ from random import Random
 from typing import Any
 
 from rewards.math_answer import gold_problem
-from tasks.base import BadRow, Loaded, Problem, Source, Split, is_heldout, question_id
+from rewards.math_grading.extraction import last_box
+from tasks.base import BadRow, Loaded, NoProblemsError, Problem, Source, Split, is_heldout, question_id
+from tasks.distinct import DistinctProblems
 from tasks.rows import Row, is_file, read_file, read_hub, split_hub_name
 
 HELDOUT_ONE_IN = 20
 """Of the problems of a lone file, or of a published set without a test split."""
 
 QUESTION_FIELDS = ("question", "problem", "prompt", "Question", "Problem", "input")
-ANSWER_FIELDS = ("answer", "target", "final_answer", "Answer", "ground_truth", "solution")
+ANSWER_FIELDS = ("answer", "target", "final_answer", "Answer", "ground_truth")
+
+_BOX = re.compile(r"\\(?:boxed|fbox)")
+# Tables of LaTeX stand on several lines, and are answers.
+_TABLE = re.compile(r"\\begin\{([a-z]*matrix|array|cases|aligned|gathered)\*?\}.*?\\end\{\1\*?\}", re.DOTALL)
+# Not Mr. Smith, nor 1.5.
+_SENTENCES = re.compile(r"(?:[a-z]{4}|[0-9)}$])[.!?] +[A-Z][a-z]")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,22 +61,27 @@ class DataSet:
     def load(self, split: Split, seed: int | None, source: Source) -> Loaded:
         """`Task.load`. Where both splits come from one place, both are read, and the right part is kept."""
         heldout = self._heldout_place(source)
+        num_divided = 0
         if split == "train":
             self._train_place(source)  # refuses at once what has no training problems
         if split == "heldout" and heldout is not None:
             loaded = self._collect(*heldout)
         elif heldout is None:
             loaded = self._collect(*self._train_place(source))
-            kept = [one for one in loaded.problems if is_heldout(one.problem_id, HELDOUT_ONE_IN) == (split == "heldout")]
+            # By the question's id, not the problem's: all spellings of a question are on one side.
+            kept = [
+                one for one in loaded.problems if is_heldout(question_id(one.question), HELDOUT_ONE_IN) == (split == "heldout")
+            ]
+            num_divided = len(loaded.problems)
             loaded = _replaced(loaded, kept, num_overlapping=0)
         else:
             # Whatever the two sources are, no problem is in both.
-            heldout_ids = {problem.problem_id for problem in self._collect(*heldout).problems}
+            heldout_ids = {question_id(problem.question) for problem in self._collect(*heldout).problems}
             loaded = self._collect(*self._train_place(source))
-            kept = [problem for problem in loaded.problems if problem.problem_id not in heldout_ids]
+            kept = [problem for problem in loaded.problems if question_id(problem.question) not in heldout_ids]
             loaded = _replaced(loaded, kept, num_overlapping=len(loaded.problems) - len(kept))
         if not loaded.problems:
-            self._refuse_empty(split, source, loaded)
+            self._refuse_empty(split, source, loaded, num_divided)
         if seed is None:
             return loaded
         problems = list(loaded.problems)
@@ -104,25 +118,22 @@ class DataSet:
 
     def _collect(self, source: Source, place: str, hub_split: str) -> Loaded:
         rows = read_file(place) if is_file(place) else self._hub_rows(place, hub_split)
-        problems: dict[str, Problem] = {}
-        seen_at: dict[str, str] = {}
+        distinct = DistinctProblems()
         bad_rows: list[BadRow] = []
         num_rows = num_duplicates = 0
         for where, row in rows:
             num_rows += 1
             problem = row if isinstance(row, BadRow) else self._problem(where, row, source)
-            if isinstance(problem, BadRow):
-                bad_rows.append(problem)
-            elif problem is not None:
-                first = problems.setdefault(problem.problem_id, problem)
-                seen = seen_at.setdefault(problem.problem_id, where)
-                if first.reference != problem.reference:
-                    reason = f"the question of {seen} with another answer; correct one of them"
-                    bad_rows.append(BadRow(where=where, reason=reason))
-                else:
-                    num_duplicates += first is not problem
+            verdict = distinct.add(where, problem) if isinstance(problem, Problem) else problem
+            if isinstance(verdict, BadRow):
+                bad_rows.append(verdict)
+            elif verdict is not None:
+                num_duplicates += not verdict
         return Loaded(
-            problems=tuple(problems.values()), bad_rows=tuple(bad_rows), num_rows=num_rows, num_duplicates=num_duplicates
+            problems=tuple(distinct.problems.values()),
+            bad_rows=tuple(bad_rows),
+            num_rows=num_rows,
+            num_duplicates=num_duplicates,
         )
 
     def _hub_rows(self, place: str, hub_split: str) -> Iterator[tuple[str, Row | BadRow]]:
@@ -151,10 +162,26 @@ class DataSet:
             solution=reading.solution,
         )
 
-    def _refuse_empty(self, split: Split, source: Source, loaded: Loaded) -> None:
+    def _refuse_empty(self, split: Split, source: Source, loaded: Loaded, num_divided: int) -> None:
+        """num_divided: the problems of both splits, where one source is divided between them."""
         place = (source.heldout_path if split == "heldout" else None) or source.path or self.hub
-        first = f"; the first of {len(loaded.bad_rows)} bad rows is {describe(loaded.bad_rows[0])}" if loaded.bad_rows else ""
-        raise ValueError(f"option 'task.path': {place!r} holds no problem for the {split} split{first}; give a larger file")
+        num_bad = len(loaded.bad_rows)
+        first = f"the first of {num_bad} bad rows is {describe(loaded.bad_rows[0])}; " if num_bad else ""
+        if num_bad and num_bad == loaded.num_rows:
+            why = "no row is good; mend them, r1 tasks show ... --bad lists them all"
+        elif num_divided:
+            which = "none" if split == "heldout" else "all"
+            why = (
+                f"one in {HELDOUT_ONE_IN} is held out, by hash, {which} of these {num_divided}; give a larger file, held-out "
+                "problems as task.heldout_path, or evaluate.num_completions=0"
+            )
+        elif loaded.num_overlapping:
+            why = f"what it has is held out as well ({loaded.num_overlapping}); give other problems"
+        else:
+            why = "give a larger file"
+        raise NoProblemsError(
+            f"option 'task.path': {place!r} holds no problem for the {split} split; {first}{why}", bad_rows=loaded.bad_rows
+        )
 
 
 def _is_text(text: str) -> bool:
@@ -189,15 +216,37 @@ def question_of(row: Row, source: Source, names: Iterable[str] = QUESTION_FIELDS
     return question.strip()
 
 
-def gold_text(value: Any) -> str:
-    """A gold as text: 27.0 and "145.0" are the whole numbers that tables of floats make of them.
+def has_box(value: Any) -> bool:
+    """Whether a text marks its answer with a box."""
+    return isinstance(value, str) and _BOX.search(value) is not None
 
-    >>> gold_text(27.0), gold_text("145.0"), gold_text(" $x^2$ "), gold_text(1.84)
-    ('27', '145', '$x^2$', '1.84')
+
+def gold_text(value: Any) -> str:
+    r"""A gold as text: what its last box holds, if it has one; 27.0 and "145.0" are the whole numbers that tables of floats make
+    of them. A worked solution is none: as a gold no answer would ever equal it, and all rewards of a run would be 0.
+
+    >>> gold_text(27.0), gold_text("145.0"), gold_text(" $x^2$ "), gold_text(1.84), gold_text(r"So it is \boxed{5}.")
+    ('27', '145', '$x^2$', '1.84', '5')
     """
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError(f"the answer must be text or a number, got {type(value).__name__}")
     text = str(value).strip()
+    if has_box(text):
+        boxed = last_box(text)
+        if boxed is None:
+            raise ValueError("the box of the answer is empty or never closed")
+        text = " ".join(boxed.split())
+    if "####" in text:
+        raise ValueError(
+            "the answer is a worked solution: use task.name=gsm8k, which takes the number behind its '####', or put the answer in "
+            "a field of its own, which task.answer_field names"
+        )
+    text = _TABLE.sub(lambda table: " ".join(table[0].split()), text)
+    if len(text.splitlines()) > 1 or _SENTENCES.search(text):
+        raise ValueError(
+            "the answer is of several lines or sentences, a worked solution: put its answer in \\boxed{}, or in a field of its "
+            "own, which task.answer_field names"
+        )
     whole, point, zeros = text.partition(".")
     return whole if point and whole.lstrip("-").isdecimal() and set(zeros) == {"0"} else text
 

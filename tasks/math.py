@@ -30,9 +30,9 @@ def read_math(row: Row, source: Source, levels: tuple[int, int] = LEVELS) -> Rea
         if not levels[0] <= int(match[1]) <= levels[1]:
             return None
     solution = row.get("solution")
-    if source.answer_field is None and row.get("answer") is None and isinstance(solution, str):
-        answer = last_box(solution)
-        if answer is None:
+    if source.answer_field is None and row.get("answer") in (None, "") and isinstance(solution, str):
+        answer = solution  # gold_text takes its last box
+        if last_box(solution) is None:
             raise ValueError("'solution' has no answer in a box")
     else:
         answer = field_of(row, ("answer", "gt_answer"), source.answer_field, "answer")

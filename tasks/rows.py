@@ -3,6 +3,7 @@
 A row that cannot be read does not end the reading: it comes as a `BadRow`, so that all of them can be listed at once.
 """
 
+import csv
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,10 +37,12 @@ def read_file(path: str) -> Iterator[tuple[str, Row | BadRow]]:
             yield from _json_lines(file)
         case "json":
             yield from _json_array(file)
-        case None:
+        case "csv":
+            yield from _csv(file)
+        case "parquet":
+            yield from _parquet(file)
+        case _:
             raise ValueError(f"option 'task.path': {path!r} must end in {_FORMATS}; rename it, or convert it")
-        case data_format:
-            yield from _with_datasets(file, data_format)
 
 
 def read_hub(
@@ -112,17 +115,69 @@ def _json_array(path: Path) -> Iterator[tuple[str, Row | BadRow]]:
         yield where, _checked(where, row)
 
 
-def _with_datasets(path: Path, data_format: str) -> Iterator[tuple[str, Row | BadRow]]:
+def _csv(path: Path) -> Iterator[tuple[str, Row | BadRow]]:
+    """Every value as text, "" where there is none; rows without any text are skipped, as empty lines are."""
+    # By hand: pandas, which datasets asks, takes the first value of a row with too many for its name, rounds whole numbers
+    # where another row has none, and takes an answer None or NA for a missing one.
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:  # newline: those in quotes stay
+        reader = csv.reader(file, strict=True)
+        names: list[str] | None = None
+        while True:
+            where = f"{path}, line {reader.line_num + 1}"  # where the row begins: one with line breaks ends further down
+            try:
+                values = next(reader, None)
+            except csv.Error as error:
+                reason = f"not CSV ({_reason(error)}); write \"\" for a quote within quotes"
+                if names is None:  # the next row is no header
+                    raise ValueError(f"option 'task.path': {where}: {reason}") from error
+                yield where, BadRow(where=where, reason=reason)
+                continue
+            if values is None:
+                return
+            if not any(value.strip() for value in values):
+                continue
+            if names is None:
+                names = _column_names(path, values)
+            else:
+                yield where, _csv_row(where, names, values)
+
+
+def _column_names(path: Path, values: Sequence[str]) -> list[str]:
+    names = [value.strip() for value in values]
+    for name in names:
+        if not _is_utf8(name):
+            raise ValueError(f"option 'task.path': {str(path)!r}: the first line is not text in UTF-8; save it as CSV UTF-8")
+        if name and names.count(name) > 1:
+            raise ValueError(f"option 'task.path': {str(path)!r} has two columns named {name!r}; rename one of them")
+    return names
+
+
+def _csv_row(where: str, names: Sequence[str], values: Sequence[str]) -> Row | BadRow:
+    if len(values) != len(names):
+        count, columns = len(values), ", ".join(names)[:100]
+        reason = f"{count} values for the {len(names)} columns {columns}; put a value with a comma, or its line breaks, in quotes"
+        return BadRow(where=where, reason=reason)
+    if not all(map(_is_utf8, values)):
+        return BadRow(where=where, reason="not UTF-8; save it as UTF-8")
+    return dict(zip(names, values, strict=True))
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a text that was read with surrogateescape was UTF-8, and not UTF-16 with its zeros."""
+    return not any(character == "\0" or "\udc80" <= character <= "\udcff" for character in text)
+
+
+def _parquet(path: Path) -> Iterator[tuple[str, Row | BadRow]]:
     import datasets
     import datasets.exceptions
 
     try:
-        rows = datasets.load_dataset(data_format, data_files=str(path), split="train", streaming=True)
+        rows = datasets.load_dataset("parquet", data_files=str(path), split="train", streaming=True)
         for number, row in enumerate(rows, start=1):
             where = f"{path}, row {number}"
             yield where, _checked(where, row)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:  # a damaged file, mostly
-        raise ValueError(f"option 'task.path': cannot read {str(path)!r} as {data_format} ({_reason(error)})") from error
+        raise ValueError(f"option 'task.path': cannot read {str(path)!r} as parquet ({_reason(error)})") from error
 
 
 def _checked(where: str, row: Any) -> Row | BadRow:

@@ -52,6 +52,16 @@ def test_bad_lists_all_bad_rows_and_nothing_else(capsys, sums):
     assert [line.partition(", line ")[2].partition(":")[0] for line in printed] == [str(number) for number in range(41, 48)]
 
 
+def test_bad_lists_the_bad_rows_when_there_are_no_others(capsys, sums, tmp_path):
+    printed = output_of(capsys, "tasks", "show", "jsonl", "--path", sums, "--question-field", "nope", "--bad").splitlines()
+    assert len(printed) == 47
+    assert printed[0] == f"{sums}, line 1: no question in 'nope'; its fields are question, answer"
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("")
+    printed = output_of(capsys, "tasks", "show", "jsonl", "--path", empty, "--bad", code=2)
+    assert printed == f"error: option 'task.path': '{empty}' holds no problem for the train split; give a larger file\n"
+
+
 def test_rewards_are_those_that_the_template_leaves(capsys, sums):
     printed = output_of(capsys, "tasks", "show", "jsonl", "--path", sums, "-n", 0, "--template", "zero_shot_cot")
     assert "rewards: 1 math_answer; math_answer tells right from wrong" in printed
@@ -69,6 +79,7 @@ def test_a_model_that_is_not_there_is_named(capsys, sums):
         (("math:9",), "error: option 'task.name': 'math:9' must name levels"),
         (("gsm8k", "--path", "gone.jsonl"), "error: option 'task.path': no file 'gone.jsonl'"),
         (("countdown", "--split", "test"), "error: option '--split': must be train or heldout, got 'test'"),
+        (("arithmetic", "--template", "few_shot:99999999999999999999"), "error: option 'task.template': 'few_shot:99999999999999999999': only"),
         (("countdown", "--template", "nope"), "error: option 'task.template': no template 'nope'"),
         (("arithmetic", "--template", "chat", "-n", "1"), "error: option 'task.template': a chat template is the model's"),
     ],

@@ -48,6 +48,7 @@ def test_rewards_are_an_inline_table_or_single_weights():
         ("learner.learning_rat=1", ["unknown option 'learner.learning_rat'", "did you mean 'learner.learning_rate'?"]),
         ("learnr.learning_rate=1", ["unknown option 'learnr'", "did you mean 'learner'?"]),
         ("task.mix.math.wieght=1", ["unknown option 'task.mix.math.wieght'", "did you mean 'task.mix.math.weight'?"]),
+        ("task.mix.math.weight=1e306", ["'task.mix.math.weight'", "less than or equal to 1000", "got 1e+306"]),
         ("rollout.zzz=1", ["unknown option 'rollout.zzz'", "known here: engine, num_workers"]),
         ("num_steps=many", ["'num_steps'", "valid integer", "'many'"]),
         ("num_steps=1.5", ["'num_steps'", "1.5"]),
@@ -84,6 +85,12 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
     broken.write_text("name = ")
     with pytest.raises(UserError, match="is not valid TOML"):
         load_config(broken)
+
+
+def test_a_file_may_begin_with_a_mark(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + QUICKSTART.read_bytes())  # as Windows' editors write it
+    assert load_config(path) == load_config(QUICKSTART)
 
 
 def test_stale_samples_are_corrected_unless_somebody_says_otherwise():

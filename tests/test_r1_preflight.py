@@ -44,6 +44,11 @@ def test_a_template_without_tags_takes_the_format_reward_off_the_tasks_own():
             {"rewards": {"no/file.py:f": 1.0}},
             "option 'task.rewards': 'no/file.py:f': no file 'no/file.py'; give path/to/file.py:function",
         ),
+        (
+            {"rewards": {"accuracy": 0.0, "tag_count": -0.0}},
+            "option 'task.rewards': a weight must be other than 0, or nothing can be learnt, got {'accuracy': 0.0, 'tag_count': -0.0}; "
+            "raise one",
+        ),
     ],
 )
 def test_rewards_that_cannot_work_are_refused_in_one_line(options, message):

@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 from tiny import MODEL, tiny_config
@@ -26,9 +27,18 @@ def sums(tmp_path):
     return str(path)
 
 
-def problem_sets(*overrides):
+def problem_sets(*overrides, tokenizer=None):
     config = tiny_config(*overrides)
-    return load_problem_sets(config, task_parts(config.task), AutoTokenizer.from_pretrained(MODEL))
+    return load_problem_sets(config, task_parts(config.task), tokenizer or AutoTokenizer.from_pretrained(MODEL))
+
+
+class BytesTokenizer:
+    """The tiny model's tokenizer has no capital letters."""
+
+    chat_template = None
+
+    def __call__(self, texts, add_special_tokens):
+        return SimpleNamespace(input_ids=[list(text.encode()) for text in texts])
 
 
 def questions(stream):
@@ -93,6 +103,17 @@ def test_no_task_trains_on_what_another_one_holds_out(sums, tmp_path):
     assert both.splits[0].loaded.num_overlapping == 2
 
 
+def test_another_spelling_of_what_a_task_holds_out_is_trained_on_by_none(sums, tmp_path):
+    path, benchmark = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    # A+1= and a+1= both stay, as their answers differ; the second has an id of its own.
+    path.write_text("\n".join(f'{{"question": "{question}", "answer": {n}}}' for n, question in enumerate(["A+1=", "a+1=", "b+1=", "c+1="])))
+    benchmark.write_text('{"question": "a+1=", "answer": 1}')
+    mixed = ("task.mix.aime24.weight=0", f"task.mix.aime24.path={benchmark}")
+    sets = problem_sets(*of_file(path), f"task.heldout_path={sums}", *mixed, tokenizer=BytesTokenizer())
+    assert [split.loaded.num_overlapping for split in sets.splits] == [2, 0, 0]
+    assert questions(sets.train.streams[0]) == {"b+1=", "c+1="}
+
+
 def of_file(sums, *more):
     return ("task.name=jsonl", f"task.path={sums}", "rollout.num_prompts=2", *more)
 
@@ -142,6 +163,7 @@ def test_a_run_starts_only_if_enough_problems_are_left(sums, tmp_path):
         problem_sets("task.name=jsonl", f"task.path={path}", f"task.heldout_path={sums}", "rollout.num_prompts=2")
     # 1+1= is held out as well; nothing is left.
     assert str(caught.value).startswith(f"option 'task.path': {str(path)!r} holds no problem for the train split; the first of 2 bad rows")
+    assert str(caught.value).endswith("what it has is held out as well (1); give other problems")
     path.write_text('{"question": "50+1=", "answer": 51}\n{"question": "2+2="}')
     with pytest.raises(UserError) as caught:
         problem_sets("task.name=jsonl", f"task.path={path}", f"task.heldout_path={sums}", "rollout.num_prompts=2")
@@ -178,6 +200,27 @@ class Characters:
 
     def __call__(self, texts, add_special_tokens):
         return type("Encoded", (), {"input_ids": [[ord(character) for character in text] for text in texts]})
+
+
+def test_a_file_too_small_to_hold_out_of_is_told_what_else_there_is(sums, tmp_path):
+    path = tmp_path / "few.jsonl"
+    path.write_text("\n".join(f'{{"question": "{n}+1=", "answer": {n + 1}}}' for n in range(10)))
+    remedies = "give a larger file, held-out problems as {}.heldout_path, or evaluate.num_completions=0"
+    with pytest.raises(UserError) as caught:
+        problem_sets(*of_file(path))
+    assert str(caught.value) == (
+        f"option 'task.path': {str(path)!r} holds no problem for the heldout split; one in 20 is held out, by hash, none of these 10; "
+        + remedies.format("task")
+    )
+    with pytest.raises(UserError) as caught:
+        problem_sets("task.mix.jsonl.weight=1", f"task.mix.jsonl.path={path}")
+    assert str(caught.value).startswith("option 'task.mix.jsonl.path': ")
+    assert str(caught.value).endswith(remedies.format("task.mix.jsonl"))
+    # Both remedies do.
+    assert len(questions(problem_sets(*of_file(path), "evaluate.num_completions=0").train.streams[0])) == 10
+    few = tmp_path / "heldout.jsonl"
+    few.write_text('{"question": "50+1=", "answer": 51}')
+    assert len(questions(problem_sets(*of_file(path), f"task.heldout_path={few}").train.streams[0])) == 10
 
 
 def test_few_shot_examples_are_shown_and_not_trained_on(tmp_path):

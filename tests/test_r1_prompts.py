@@ -98,8 +98,11 @@ def test_few_shot_shows_examples_that_are_worked_out():
     assert found.problem_id == "e1"
     with pytest.raises(UserError, match="few_shot wants 3 worked examples, the problems of 'w' have 2"):
         worked_examples(get_template("few_shot:3"), WORDY, [PROBLEM, *examples])
-    with pytest.raises(UserError, match="'plain:3': only few_shot takes an argument"):
-        get_template("plain:3")
+    # islice() stops at sys.maxsize, int() at 4300 digits.
+    for name in ("plain:3", "few_shot:0", "few_shot:-1", "few_shot:10000", "few_shot:" + "9" * 20, "few_shot:" + "9" * 5000):
+        with pytest.raises(UserError, match=f"'{name[:60]}': only few_shot takes an argument, its number of examples, from 1 to 9999"):
+            get_template(name)
+    assert get_template("few_shot:9999").num_examples == 9999
 
 
 def test_what_a_few_shot_prompt_shows_is_no_problem_of_its_own():
@@ -126,6 +129,16 @@ def test_a_template_of_ones_own_is_a_text_or_a_table(tmp_path):
     assert get_template(str(tmp_path / "mine.toml")) == Template(
         text="{question}", prefill="<think>", is_chat=True, answer_form="tags", stop=("Q",)
     )
+
+
+def test_a_template_file_has_neither_its_mark_nor_its_last_line_break(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_bytes(b"\xef\xbb\xbfUser: {question}\r\nAssistant: \r\n")  # as Windows' editors write it
+    assert get_template(str(path)).text == "User: {question}\nAssistant: "
+    path.write_bytes(b"{question}\n\n")  # one that is meant
+    assert get_template(str(path)).text == "{question}\n"
+    (tmp_path / "mine.toml").write_bytes(b'\xef\xbb\xbftext = "{question}\\n"')
+    assert get_template(str(tmp_path / "mine.toml")).text == "{question}\n"
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def test_a_users_own_fields_are_read_and_no_others(tmp_path):
     loaded = load(path=path, question_field="text", answer_field="gold")
     assert len(loaded.problems) > 50
     assert all(problem.question == f"{problem.reference['answer']}?" for problem in loaded.problems)
-    with pytest.raises(ValueError, match="holds no problem for the train split; the first of 60 bad rows is .*line 1: no question in 'txt'; "):
+    with pytest.raises(ValueError, match="holds no problem for the train split; the first of 60 bad rows is .*line 1: no question in 'txt'; .*; no row is good; mend them, r1 tasks show ... --bad lists them all"):
         load(path=path, question_field="txt")
 
 
@@ -105,9 +105,77 @@ def test_an_id_is_of_the_question_whatever_its_spelling():
     assert question_id("What is 2+2?") != question_id("What is 2-2?")
 
 
+@pytest.mark.parametrize(("one", "other"), [("3²", "32"), ("2⁵", "25"), ("x₁", "x1"), ("10²3", "10²³"), ("10²3", "10^{23}"), ("a⁻¹", "a-1")])
+def test_what_stands_above_or_below_the_line_is_another_question(one, other):
+    assert question_id(f"What is {one}?") != question_id(f"What is {other}?")
+
+
+def test_an_id_stays_the_same_from_version_to_version():
+    # The held-out problems of a lone file are chosen by it: blake2b of "what is 2+2?", 8 bytes.
+    assert question_id("What is 2+2?") == "7b94a8c92aaf10c5"
+    assert question_id("x²₁") == question_id("x^{2}_{1}")
+
+
+def test_questions_that_differ_in_case_and_in_their_answers_are_two(tmp_path):
+    rows = [("Find A.", 1), ("Find a.", 2), ("find a.", 1), ("Find  a.", 2), ("Find a.", 3), ("Find A.", 2), ("FIND A.", 3)]
+    path = write(tmp_path / "a.jsonl", [{"question": question, "answer": answer} for question, answer in rows])
+    loaded = load("heldout", heldout_path=path)
+    found = [(problem.question, problem.reference["answer"]) for problem in loaded.problems]
+    assert found == [("Find A.", "1"), ("Find a.", "2"), ("FIND A.", "3")]
+    assert loaded.problems[0].problem_id == question_id("Find A.")
+    assert len({problem.problem_id for problem in loaded.problems}) == 3
+    assert loaded.num_duplicates == 2  # lines 3 and 4
+    first, second = loaded.bad_rows
+    assert (first.where, first.reason) == (f"{path}, line 5", f"the question of {path}, line 2 with another answer; correct one of them")
+    assert (second.where, second.reason) == (f"{path}, line 6", f"the question of {path}, line 1 with another answer; correct one of them")
+
+
+def test_the_spellings_of_a_question_are_all_on_one_side(tmp_path):
+    rows = [{"question": f"Find {name}{n}.", "answer": answer} for n in range(100) for name, answer in (("A", n), ("a", n + 1))]
+    path = write(tmp_path / "a.jsonl", rows)
+    train, heldout = load(path=path), load("heldout", path=path)
+    sides = [{problem.question.casefold() for problem in loaded.problems} for loaded in (train, heldout)]
+    assert len(train.problems) + len(heldout.problems) == 200
+    assert sides[1]
+    assert not sides[0] & sides[1]
+    # And whole files: "Find A1." is held out, "Find a1." is another spelling of it.
+    other = write(tmp_path / "b.jsonl", rows[:2])
+    train = load(path=path, heldout_path=other)
+    assert (len(train.problems), train.num_overlapping) == (198, 2)
+
+
 @pytest.mark.parametrize(("value", "text"), [(27.0, "27"), ("145.0", "145"), ("-3.00", "-3"), ("025", "025"), (0.5, "0.5"), ("1.", "1.")])
 def test_whole_numbers_of_float_columns_are_whole(value, text):
     assert gold_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("So 3 + 2 = 5.\nIt is $\\boxed{5}$.", "5"),
+        (r"It is \boxed{1}. No, it is \fbox{2}.", "2"),
+        ("\\begin{pmatrix}\n1 \\\\\n2\n\\end{pmatrix}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"),
+        ("Mr. Smith", "Mr. Smith"),
+        ("5\n", "5"),
+    ],
+)
+def test_a_gold_is_what_the_box_holds_or_else_the_whole_answer(value, text):
+    assert gold_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("48/2 = <<48/2=24>>24 clips.\n#### 72", "a worked solution: use task.name=gsm8k, which takes the number behind its '####'"),
+        ("She sells 24. #### 72", "a worked solution: use task.name=gsm8k"),
+        ("3 + 2 = 5\nSo it is 5", r"of several lines or sentences, a worked solution: put its answer in \\boxed\{\}, or in a field of its own"),
+        ("She buys 3 apples. The answer is 5.", "of several lines or sentences"),
+        (r"It is \boxed{", "the box of the answer is empty or never closed"),
+    ],
+)
+def test_a_worked_solution_is_no_gold_and_the_reason_says_what_to_do(value, reason):
+    with pytest.raises(ValueError, match=reason):
+        gold_text(value)
 
 
 @pytest.mark.parametrize("value", [True, None, ["4"], {"a": 1}])

@@ -31,6 +31,8 @@ def test_math_takes_the_answer_or_else_the_last_box_and_chooses_levels():
     row = {"problem": "P", "level": "Level 4", "solution": r"First \boxed{1}, so \boxed{\frac{1}{2}}."}
     assert answer(read_math(row, Source())) == r"\frac{1}{2}"
     assert answer(read_math({**row, "answer": "0.5"}, Source())) == "0.5"
+    assert answer(read_math({**row, "answer": ""}, Source())) == r"\frac{1}{2}"  # an empty cell of a table
+    assert answer(read_math({**row, "solution": "So\n\\boxed{x = 1,\n y = 2}."}, Source())) == "x = 1, y = 2"
     assert read_math(row, Source(), (1, 3)) is None
     assert read_math({**row, "level": 3}, Source(), (1, 3)) is not None
     with pytest.raises(ValueError, match="'level' must be a level from 1 to 5, got 'Level \\?'"):
@@ -76,6 +78,10 @@ def test_the_word_problems_are_put_together():
 def test_the_benchmarks_golds_are_read_in_all_their_forms():
     assert answer(read_plain({"problem": "P", "solution": r"\boxed{371}"}, Source())) == "371"
     assert answer(read_plain({"question": "P", "answer": "025"}, Source())) == "025"
+    assert answer(read_plain({"question": "P", "answer": "025", "solution": r"\boxed{26}"}, Source())) == "025"
+    with pytest.raises(ValueError, match=r"no answer in 'answer' or .* 'solution'; .* task.answer_field=solution where it is the bare answer"):
+        read_plain({"question": "P", "solution": "Six times seven is 42."}, Source())
+    assert answer(read_plain({"question": "P", "solution": "42"}, Source(answer_field="solution"))) == "42"
     assert answer(read_olympiad({"question": "P", "final_answer": ["$2^{1009}$"], "context": "C"}, Source())) == "$2^{1009}$"
     assert read_olympiad({"question": "P", "final_answer": "['$2$']", "context": "C"}, Source()).question == "C\nP"
     assert answer(read_olympiad({"question": "P", "final_answer": "[1, 2)"}, Source())) == "[1, 2)"
@@ -128,6 +134,14 @@ def test_the_real_files_load_with_the_counts_of_their_sources(task, file, num_ro
     assert len(loaded.bad_rows) == (task == "mawps")
     golds = [problem.reference["answer"] for problem in loaded.problems]
     assert all(REWARDS["math_answer"](f"<answer>{gold}</answer>", {"answer": gold}) == 1.0 for gold in golds)
+
+
+@real_data
+@pytest.mark.parametrize("task", ["jsonl", "math", "svamp"])
+def test_gsm8ks_worked_solutions_are_no_golds_of_another_task(task):
+    path = str(REAL_DATA / "gsm8k_test.jsonl")
+    with pytest.raises(ValueError, match=r"1319 bad rows is .*, line 1: the answer is a worked solution: use task\.name=gsm8k"):
+        TASKS[task].load("heldout", None, Source(heldout_path=path))
 
 
 @real_data

@@ -7,7 +7,7 @@ import typer
 
 from r1.cli.printing import new_console, new_table, print_line, text_cells
 from r1.errors import UserError
-from tasks.base import Loaded, Problem, Source, Split, Task
+from tasks.base import Loaded, NoProblemsError, Problem, Source, Split, Task
 
 # Whatever takes long to import (pydantic, transformers) is imported where it is used: `r1 --help` answers without it.
 if TYPE_CHECKING:
@@ -78,10 +78,17 @@ def show(
     task = rewarded_as_configured(find_task(name), TaskConfig(name=name, template=template))
     only_heldout = path is None and (heldout_path is not None or task.is_benchmark)
     chosen: Split = "heldout" if split == "heldout" or (split is None and only_heldout) else "train"
-    loaded = load_split(task, chosen, seed, source)
     console = new_console()
+    try:
+        loaded = load_split(task, chosen, seed, source)
+        bad_rows = loaded.bad_rows
+    except UserError as error:
+        # Where all rows are bad, listing them is what was asked for.
+        if not (bad and isinstance(error.__cause__, NoProblemsError) and error.__cause__.bad_rows):
+            raise
+        bad_rows = error.__cause__.bad_rows
     if bad:
-        for row in loaded.bad_rows:
+        for row in bad_rows:
             print_line(console, describe(row))
         return
     problems, texts, lengths = _rendered(task, loaded, source, template, model)
