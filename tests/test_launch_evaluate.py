@@ -86,6 +86,9 @@ def test_settings_are_kept_as_they_are(tmp_path):
     (tmp_path / "evaluation.json").write_text(json.dumps({"model": "x"}))
     with pytest.raises(UserError, match=r"option '--resume': .* is damaged or of another r1 \(tasks: "):
         load_settings(tmp_path)
+    (tmp_path / "evaluation.json").write_bytes(b'{"model": "\xff"}')
+    with pytest.raises(UserError, match=r"option '--resume': .* \(not UTF-8: invalid start byte at byte 11\); start a new"):
+        load_settings(tmp_path)
 
 
 def test_an_engine_may_be_greedy_though_no_run_may():

@@ -134,9 +134,10 @@ def load_settings(out: Path) -> EvaluationSettings:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise UserError(
-            f"option '--resume': {str(path)!r} is damaged or of another r1 ({where}: {first['msg']}); start a new evaluation"
-        ) from error
+        reason = f"{where}: {first['msg']}"
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8: {error.reason} at byte {error.start}"
+    raise UserError(f"option '--resume': {str(path)!r} is damaged or of another r1 ({reason}); start a new evaluation")
 
 
 def engine_config(settings: EvaluationSettings, part: Literal["samples", "answers"] = "samples") -> RunConfig:
