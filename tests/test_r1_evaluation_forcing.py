@@ -115,7 +115,8 @@ def test_at_the_limit_only_those_that_were_cut_off_are_made_to_answer(tmp_path):
 def test_a_chunk_of_answers_for_each_chunk_and_budget_that_has_any(tmp_path):
     given = {"tasks": [{"name": "arithmetic"}], "template": "plain", "num_samples": 3, "max_prompt_tokens": 16}
     settings = new_settings(str(MODEL), {**given, "max_completion_tokens": 64, "budgets": [8, 16, 64]}, None)
-    task = TaskPrompts(task=TASKS["arithmetic"], format_gates_accuracy=True, prompts=[], loaded=Loaded(problems=()), num_too_long=0)
+    fields = {"loaded": Loaded(problems=()), "num_examples": 0, "num_too_long": 0}
+    task = TaskPrompts(task=TASKS["arithmetic"], format_gates_accuracy=True, prompts=[], **fields)
     chunks = []
     for number in (1, 2):
         made = group(number)

@@ -48,7 +48,8 @@ class EvaluationSettings(Section):
     template: str | None = None
     """As task.template; None: chat where the tokenizer has a chat template, else r1_zero."""
     examples: str | None = None
-    """Problems of which few_shot shows the first that are worked out: a file or a hub name; None: the task's own training set."""
+    """Problems of which few_shot shows the first that are worked out: a file, or a hub name, of which the training split is read
+    unless it has another; None: the task's own training set."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
     """0: greedy."""
     max_completion_tokens: Count = 1024
