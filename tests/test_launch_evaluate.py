@@ -67,6 +67,9 @@ FITS = ["--max-prompt-tokens", "16", "--max-completion-tokens", "64"]
         (TINY, ["--max-prompt-tokens + --max-completion-tokens must fit", "lower --max-prompt-tokens below 256"]),
         ([*TINY, "--max-prompt-tokens", "3", "--max-completion-tokens", "8"], ["'--max-prompt-tokens'", "longer than 3 tokens"]),
         ([*TINY, *FITS, "--out", "launch"], ["'--out'", "exists already", "--resume"]),
+        ([*TINY, *FITS, "--examples", "x.jsonl"], ["'--examples'", "only few_shot", "'x.jsonl' would be ignored", "few_shot:8"]),
+        (["launch/models/tiny_base", "--tasks", "gsm8k", "--examples", "x.jsonl"], ["'--examples'", "only few_shot"]),
+        ([*TINY, *FITS, "--engine", "foo:Bar"], ["'--engine'", "no module 'foo'", "package.module:Class"]),
         (["--resume", "launch"], ["'--resume'", "is not the folder of an evaluation"]),
         (["--resume", "launch", "-k", "2"], ["'--resume'", "leave --num-samples out"]),
         (["launch/models/tiny_base", "--resume", "launch"], ["'--resume'", "leave MODEL out"]),
@@ -78,6 +81,21 @@ def test_bad_input(evaluate, arguments, parts):
     assert error.startswith("error: ")
     assert len(error.strip().splitlines()) == 1, error
     assert all(part in error for part in parts), error
+
+
+def test_examples_that_are_not_there_are_named_as_they_were_given(evaluate, tmp_path):
+    problems = write_problems(tmp_path / "p.jsonl", [1])
+    code, error = evaluate(*TINY[:1], *FITS, "--tasks", f"gsm8k={problems}", "--template", "few_shot:1", "--examples", "none.jsonl")
+    assert code == 2
+    assert error.startswith("error: option '--examples': no file 'none.jsonl'; give a ")
+    code, error = evaluate(*TINY[:1], *FITS, "--tasks", "arithmetic", "--template", "few_shot:1", "--examples", problems)
+    assert error == f"error: option '--examples': the task 'arithmetic' generates its problems; remove {problems!r}\n"
+
+
+def test_a_wrong_engine_leaves_no_folder_behind(evaluate, tmp_path):
+    code, _ = evaluate(*TINY, *FITS, "--engine", "foo:Bar", "--out", tmp_path / "out")
+    assert code == 2
+    assert not (tmp_path / "out").exists()
 
 
 def settings_of(**given):

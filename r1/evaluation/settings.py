@@ -10,6 +10,7 @@ from r1.config import Count, Dtype, PositiveFloat, RunConfig, Section, check_con
 from r1.config_secrets import refuse_secrets
 from r1.errors import UserError
 from r1.files import atomic_file
+from r1.prompts import get_template
 from tasks.base import Split
 
 FILE = "evaluation.json"
@@ -213,6 +214,11 @@ def _checked(tree: Mapping[str, Any]) -> EvaluationSettings:
             "leave --greedy out, or pass -k 1"
         )
     _refuse_twice([task.name for task in settings.tasks])
+    if settings.examples is not None and (settings.template is None or not get_template(settings.template).num_examples):
+        raise UserError(
+            f"option '--examples': only few_shot shows examples, so {settings.examples!r} would be ignored; "
+            "pass --template few_shot:8, or leave it out"
+        )
     if max(settings.token_budgets) > settings.max_completion_tokens:
         raise UserError(
             f"option '--budgets': {max(settings.token_budgets)} is more than the {settings.max_completion_tokens} tokens that a "

@@ -33,7 +33,7 @@ from r1.evaluation.report import (
 )
 from r1.evaluation.samples import Sample, read_problems
 from r1.evaluation.settings import EvaluationSettings, engine_config, save_settings
-from r1.preflight import load_tokenizer
+from r1.preflight import check_engine, load_tokenizer
 from r1.runtime.evaluation_sampling import sample_missing
 from tasks.data_set import first_rows
 
@@ -49,6 +49,7 @@ def run_evaluation(settings: EvaluationSettings, out: Path, *, is_resumed: bool 
     evaluation cannot go on; what it has finished by then stays, for `is_resumed`.
     """
     say = Say(console or new_console())
+    check_engine(settings.engine)
     tokenizer = load_tokenizer(engine_config(settings))
     if settings.force_answers:
         load_tokenizer(engine_config(settings, "answers"))  # whether the context has room for them
