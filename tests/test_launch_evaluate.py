@@ -125,9 +125,9 @@ def test_the_curve_is_taken_at_powers_of_two_unless_told_otherwise():
     assert settings_of(max_completion_tokens=100, budgets=[50]).token_budgets == [50]
 
 
-def make_run(folder, **accuracy_of_step):
+def make_run(folder, *options, **accuracy_of_step):
     """A run folder with a checkpoint at each step, as far as an evaluation looks at it."""
-    config = tiny_config("rollout.temperature=0.6", "dtype=bfloat16")
+    config = tiny_config("rollout.temperature=0.6", "dtype=bfloat16", *options)
     folder.mkdir()
     (folder / "config.json").write_text(config.model_dump_json())
     lines = []
@@ -154,6 +154,23 @@ def test_of_a_run_one_checkpoint_is_evaluated_with_the_runs_own_options(tmp_path
         find_model(str(run), "step-000006")
     with pytest.raises(UserError, match="is a run without a complete checkpoint"):
         find_model(str(make_run(tmp_path / "empty")))
+
+
+def test_the_runs_own_task_is_judged_by_the_runs_rewards(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("def right(completion, reference):\n    return 1.0\n")
+    run = make_run(tmp_path / "run", 'task.rewards={"mine.py:right"=1.0,"tag_count"=0.2}', step5=0.5)
+    path, config = find_model(str(run))
+    two = {"tasks": [{"name": "arithmetic"}, {"name": "gsm8k"}], "template": "plain"}
+    own, other = new_settings(path, two, config).tasks
+    # By its absolute path: --resume may be called elsewhere.
+    assert own.rewards == {f"{tmp_path}/mine.py:right": 1.0, "tag_count": 0.2}
+    assert other.rewards is None
+    [loaded] = load(tasks=[own.model_dump()])
+    assert loaded.task.correctness == f"{tmp_path}/mine.py:right"
+    (tmp_path / "mine.py").unlink()
+    with pytest.raises(UserError, match=r"'RUN': its task.rewards has 'mine.py:right', and there is no file 'mine.py' here; evaluate in"):
+        new_settings(path, two, config)
 
 
 def write_problems(path, numbers):

@@ -72,7 +72,7 @@ def load_prompts(settings: EvaluationSettings, tokenizer: Any) -> list[TaskPromp
     template = get_template(settings.template)
     loaded = []
     for named in settings.tasks:
-        options = TaskConfig(name=named.name, template=settings.template)
+        options = TaskConfig(name=named.name, template=settings.template, rewards=named.rewards)
         task = rewarded_as_configured(find_task(named.name), options)
         fields = {"question_field": named.question_field, "answer_field": named.answer_field}
         found = _load(task, settings.split, named.path, fields)

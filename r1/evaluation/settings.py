@@ -32,6 +32,8 @@ class TaskSource(Section):
     question_field: str | None = None
     """The field of a row that holds the question; None: where the published data have it. So is the next one."""
     answer_field: str | None = None
+    rewards: dict[str, float] | None = None
+    """Those of the run that trained on it, with what it calls right; None: the task's own."""
 
 
 class EvaluationSettings(Section):
@@ -112,13 +114,31 @@ def new_settings(model: str, given: Mapping[str, Any], run: RunConfig | None) ->
 def _with_fields(
     tasks: Sequence[Mapping[str, Any]], given: Mapping[str, str | None], run: RunConfig | None
 ) -> list[dict[str, Any]]:
-    """Give the tasks the fields that are read: those given, where there is one task, and the run's to its own task."""
+    """Give the tasks the fields that are read: those given, where there is one task, and the run's to its own task.
+
+    The run's own task is judged by the run's rewards as well, as its held-out problems were while it trained.
+    """
     if any(given.values()) and len(tasks) > 1:
         raise UserError("options '--question-field' and '--answer-field' are for one task; evaluate it with a command of its own")
-    if run is not None and not any(given.values()):
-        of_run = {name: getattr(run.task, name) for name in FIELDS}
-        return [{**task, **(of_run if task["name"] == run.task.name else {})} for task in tasks]
-    return [{**task, **given} for task in tasks]
+    if run is None or run.task.name not in [task["name"] for task in tasks]:
+        return [{**task, **given} for task in tasks]
+    fields = given if any(given.values()) else {name: getattr(run.task, name) for name in FIELDS}
+    of_run = {**fields, "rewards": _anchored(run.task.rewards)}
+    return [{**task, **(of_run if task["name"] == run.task.name else {})} for task in tasks]
+
+
+def _anchored(rewards: Mapping[str, float] | None) -> dict[str, float] | None:
+    """A run's rewards, those in files by absolute paths: an evaluation may be gone on with from another folder."""
+    anchored = {}
+    for name, weight in (rewards or {}).items():
+        path, colon, function = name.rpartition(":")
+        if colon and not Path(path).is_file():
+            raise UserError(
+                f"argument 'RUN': its task.rewards has {name!r}, and there is no file {path!r} here; evaluate in the folder in "
+                "which the run was started, or give RUN/checkpoints/NAME/hf, which is judged by the task's own rewards"
+            )
+        anchored[f"{Path(path).absolute()}:{function}" if colon else name] = weight
+    return anchored or None
 
 
 def save_settings(settings: EvaluationSettings, out: Path) -> None:
