@@ -134,7 +134,7 @@ def _anchored(rewards: Mapping[str, float] | None) -> dict[str, float] | None:
         path, colon, function = name.rpartition(":")
         if colon and not Path(path).is_file():
             raise UserError(
-                f"argument 'RUN': its task.rewards has {name!r}, and there is no file {path!r} here; evaluate in the folder in "
+                f"option 'RUN': its task.rewards has {name!r}, and there is no file {path!r} here; evaluate in the folder in "
                 "which the run was started, or give RUN/checkpoints/NAME/hf, which is judged by the task's own rewards"
             )
         anchored[f"{Path(path).absolute()}:{function}" if colon else name] = weight
