@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("model", nargs="?", metavar="MODEL|RUN", help="a folder of Hugging Face files, a hub name, or a run")
     add = parser.add_argument
-    add("--tasks", metavar="NAME[=PATH],...", help="what to evaluate; PATH is a file or a hub name, all of it is evaluated")
+    add("--tasks", metavar="NAME[=PATH],...", help="what to evaluate; PATH: a file, or a hub name like org/name@SPLIT")
     add("-k", "--num-samples", type=int, metavar="K", help="completions of each problem (default: 1)")
     add("--num-problems", type=int, metavar="N", help="the first N problems of each task (default: all)")
     add("--split", choices=("heldout", "train"), help="train: how hard the training problems are (default: heldout)")

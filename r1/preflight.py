@@ -47,14 +47,19 @@ def prepare(config: RunConfig) -> Prepared:
     if cap and float(cap) < 1:
         raise UserError(f"option 'algorithm.correction': the cap must be at least 1, got {cap}; try {correction}:2")
     get_template(config.task.template)
-    engine_module = config.rollout.engine.partition(":")[0]
-    if ":" not in config.rollout.engine or not _is_module(engine_module):
-        raise UserError(f"option 'rollout.engine': no module {engine_module!r}; it must look like package.module:Class")
+    check_engine(config.rollout.engine)
     _check_trackers(config.logging.trackers)
     parts = task_parts(config.task)
     tokenizer = load_tokenizer(config)
     problems = load_problem_sets(config, parts, tokenizer)
     return Prepared(tasks={part.task.name: part.task for part in parts}, problems=problems)
+
+
+def check_engine(name: str) -> None:
+    """Raise `UserError` unless the engine's module is there; it is not imported, since that takes seconds."""
+    module, colon, _ = name.partition(":")
+    if not colon or not _is_module(module):
+        raise UserError(f"option 'rollout.engine': no module {module!r}; it must look like package.module:Class")
 
 
 def load_tokenizer(config: RunConfig) -> Any:

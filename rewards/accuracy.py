@@ -28,5 +28,14 @@ def accuracy(completion: str, reference: Mapping[str, Any]) -> float | None:
     gold = str(reference["answer"]).strip()
     if not _INTEGER.fullmatch(gold):
         return None
+    return float(answered(completion, reference) == str(int(gold)))
+
+
+def answered(completion: str, reference: Mapping[str, Any]) -> str | None:
+    """Return what the completion answers, an integer as Python writes it; None when it has no answer.
+
+    >>> answered("<answer> -007 </answer>", {}), answered("<answer>7.0</answer>", {}), answered("<answer> </answer>", {})
+    ('-7', '7.0', None)
+    """
     answer = (answer_block(completion, reference.get("answer_form", "any")) or "").strip()
-    return float(_INTEGER.fullmatch(answer) is not None and int(answer) == int(gold))
+    return str(int(answer)) if _INTEGER.fullmatch(answer) else answer or None

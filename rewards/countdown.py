@@ -42,8 +42,8 @@ def countdown(completion: str, reference: Mapping[str, Any]) -> float | None:
     numbers, target, use_all = reference["numbers"], reference["target"], reference.get("use_all", True)
     if not _is_puzzle(numbers, target):
         return None
-    answer = answer_block(completion, reference.get("answer_form", "any"))
-    if answer is None or len(answer) > MAX_CHARS:
+    answer = answered(completion, reference)
+    if answer is None:
         return 0.0
     try:
         tokens = _tokens(answer.translate(_SIGNS))
@@ -54,6 +54,16 @@ def countdown(completion: str, reference: Mapping[str, Any]) -> float | None:
     counts, given = Counter(int(token) for token in used if token.isdigit()), Counter(numbers)
     is_allowed = counts == given if use_all else counts <= given
     return float(end == len(used) and value == target and is_allowed)
+
+
+def answered(completion: str, reference: Mapping[str, Any]) -> str | None:
+    """Return the text that is read as an expression; None when the completion has no answer, or a longer one.
+
+    >>> answered("<think>44+19</think><answer>44 + 19</answer>", {}), answered("<answer>44 + 19", {})
+    ('44 + 19', None)
+    """
+    answer = answer_block(completion, reference.get("answer_form", "any")) or ""
+    return answer.strip() or None if len(answer) <= MAX_CHARS else None
 
 
 def _is_puzzle(numbers: Any, target: Any) -> bool:

@@ -38,26 +38,26 @@ def multiple_choice(completion: str, reference: Mapping[str, Any]) -> float | No
     gold, choices = str(reference["answer"]).strip(), _by_letter(reference.get("choices"))
     if not _GOLD.fullmatch(gold) or (choices and gold not in choices):
         return None
-    answer = final_answer(completion, reference.get("answer_form", "any"))
-    if answer is None or len(answer) > MAX_CHARS:
-        return 0.0
-    match = _LETTER.fullmatch(_bare(answer))
-    if match is None or (match[1] or match[2] or match[4]).upper() != gold:
-        return 0.0
-    text = (match[3] or "").strip()
-    if choices:
-        return float(not text or _bare(text).casefold() == _bare(choices[gold]).casefold())
-    return float(not _ANOTHER_LETTER.search(text))
+    return float(answered(completion, reference) == gold)
 
 
-def chosen_letter(answer: str) -> str | None:
-    """Return the letter that a final answer chooses, whatever stands behind it; None when it is none, or too long.
+def answered(completion: str, reference: Mapping[str, Any]) -> str | None:
+    """Return the letter that the completion chooses; None when it chooses none, several, or one with another's text.
 
-    >>> chosen_letter("(b) 42"), chosen_letter("A cat"), chosen_letter(r"$\\textbf{C}$")
-    ('B', None, 'C')
+    >>> answered("<answer>(b) 42</answer>", {}), answered("<answer>A cat</answer>", {}), answered("<answer>B) or C)</answer>", {})
+    ('B', None, None)
     """
-    match = _LETTER.fullmatch(_bare(answer)) if len(answer) <= MAX_CHARS else None
-    return (match[1] or match[2] or match[4]).upper() if match else None
+    answer = final_answer(completion, reference.get("answer_form", "any"))
+    match = _LETTER.fullmatch(_bare(answer)) if answer is not None and len(answer) <= MAX_CHARS else None
+    if match is None:
+        return None
+    letter, text = (match[1] or match[2] or match[4]).upper(), (match[3] or "").strip()
+    choices = _by_letter(reference.get("choices"))
+    if choices:
+        is_clear = not text or (letter in choices and _bare(text).casefold() == _bare(choices[letter]).casefold())
+    else:
+        is_clear = not _ANOTHER_LETTER.search(text)
+    return letter if is_clear else None
 
 
 def _by_letter(choices: Any) -> Mapping[str, str]:

@@ -6,10 +6,15 @@ import pytest
 from tiny import MODEL, ROOT, tiny_config
 
 import launch.evaluate
+import tasks.data_set
 from r1.checkpoint import begin_checkpoint, finish_checkpoint
 from r1.errors import UserError
+from r1.evaluation.majority import never_the_same
+from r1.evaluation.metrics import task_metrics
 from r1.evaluation.model import find_model
 from r1.evaluation.problems import chunks_of, load_prompts
+from r1.evaluation.report import results_of
+from r1.evaluation.samples import EvaluatedProblem, Sample
 from r1.evaluation.settings import engine_config, load_settings, new_settings, save_settings
 from r1.types import Progress
 
@@ -62,6 +67,9 @@ FITS = ["--max-prompt-tokens", "16", "--max-completion-tokens", "64"]
         (TINY, ["--max-prompt-tokens + --max-completion-tokens must fit", "lower --max-prompt-tokens below 256"]),
         ([*TINY, "--max-prompt-tokens", "3", "--max-completion-tokens", "8"], ["'--max-prompt-tokens'", "longer than 3 tokens"]),
         ([*TINY, *FITS, "--out", "launch"], ["'--out'", "exists already", "--resume"]),
+        ([*TINY, *FITS, "--examples", "x.jsonl"], ["'--examples'", "only few_shot", "'x.jsonl' would be ignored", "few_shot:8"]),
+        (["launch/models/tiny_base", "--tasks", "gsm8k", "--examples", "x.jsonl"], ["'--examples'", "only few_shot"]),
+        ([*TINY, *FITS, "--engine", "foo:Bar"], ["'--engine'", "no module 'foo'", "package.module:Class"]),
         (["--resume", "launch"], ["'--resume'", "is not the folder of an evaluation"]),
         (["--resume", "launch", "-k", "2"], ["'--resume'", "leave --num-samples out"]),
         (["launch/models/tiny_base", "--resume", "launch"], ["'--resume'", "leave MODEL out"]),
@@ -75,6 +83,21 @@ def test_bad_input(evaluate, arguments, parts):
     assert all(part in error for part in parts), error
 
 
+def test_examples_that_are_not_there_are_named_as_they_were_given(evaluate, tmp_path):
+    problems = write_problems(tmp_path / "p.jsonl", [1])
+    code, error = evaluate(*TINY[:1], *FITS, "--tasks", f"gsm8k={problems}", "--template", "few_shot:1", "--examples", "none.jsonl")
+    assert code == 2
+    assert error.startswith("error: option '--examples': no file 'none.jsonl'; give a ")
+    code, error = evaluate(*TINY[:1], *FITS, "--tasks", "arithmetic", "--template", "few_shot:1", "--examples", problems)
+    assert error == f"error: option '--examples': the task 'arithmetic' generates its problems; remove {problems!r}\n"
+
+
+def test_a_wrong_engine_leaves_no_folder_behind(evaluate, tmp_path):
+    code, _ = evaluate(*TINY, *FITS, "--engine", "foo:Bar", "--out", tmp_path / "out")
+    assert code == 2
+    assert not (tmp_path / "out").exists()
+
+
 def settings_of(**given):
     return new_settings(str(MODEL), {"tasks": [{"name": "arithmetic"}], "template": "plain", "max_prompt_tokens": 16, **given}, None)
 
@@ -85,6 +108,9 @@ def test_settings_are_kept_as_they_are(tmp_path):
     assert load_settings(tmp_path) == settings
     (tmp_path / "evaluation.json").write_text(json.dumps({"model": "x"}))
     with pytest.raises(UserError, match=r"option '--resume': .* is damaged or of another r1 \(tasks: "):
+        load_settings(tmp_path)
+    (tmp_path / "evaluation.json").write_bytes(b'{"model": "\xff"}')
+    with pytest.raises(UserError, match=r"option '--resume': .* \(not UTF-8: invalid start byte at byte 11\); start a new"):
         load_settings(tmp_path)
 
 
@@ -99,9 +125,9 @@ def test_the_curve_is_taken_at_powers_of_two_unless_told_otherwise():
     assert settings_of(max_completion_tokens=100, budgets=[50]).token_budgets == [50]
 
 
-def make_run(folder, **accuracy_of_step):
+def make_run(folder, *options, **accuracy_of_step):
     """A run folder with a checkpoint at each step, as far as an evaluation looks at it."""
-    config = tiny_config("rollout.temperature=0.6", "dtype=bfloat16")
+    config = tiny_config("rollout.temperature=0.6", "dtype=bfloat16", *options)
     folder.mkdir()
     (folder / "config.json").write_text(config.model_dump_json())
     lines = []
@@ -128,6 +154,23 @@ def test_of_a_run_one_checkpoint_is_evaluated_with_the_runs_own_options(tmp_path
         find_model(str(run), "step-000006")
     with pytest.raises(UserError, match="is a run without a complete checkpoint"):
         find_model(str(make_run(tmp_path / "empty")))
+
+
+def test_the_runs_own_task_is_judged_by_the_runs_rewards(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("def right(completion, reference):\n    return 1.0\n")
+    run = make_run(tmp_path / "run", 'task.rewards={"mine.py:right"=1.0,"tag_count"=0.2}', step5=0.5)
+    path, config = find_model(str(run))
+    two = {"tasks": [{"name": "arithmetic"}, {"name": "gsm8k"}], "template": "plain"}
+    own, other = new_settings(path, two, config).tasks
+    # By its absolute path: --resume may be called elsewhere.
+    assert own.rewards == {f"{tmp_path}/mine.py:right": 1.0, "tag_count": 0.2}
+    assert other.rewards is None
+    [loaded] = load(tasks=[own.model_dump()])
+    assert loaded.task.correctness == f"{tmp_path}/mine.py:right"
+    (tmp_path / "mine.py").unlink()
+    with pytest.raises(UserError, match=r"'RUN': its task.rewards has 'mine.py:right', and there is no file 'mine.py' here; evaluate in"):
+        new_settings(path, two, config)
 
 
 def write_problems(path, numbers):
@@ -157,7 +200,8 @@ def test_all_of_a_file_is_evaluated_in_the_same_order_whatever_the_seed(tmp_path
 def test_what_is_too_long_is_counted_and_the_places_have_no_gaps(tmp_path):
     gsm8k = [{"name": "gsm8k", "path": write_problems(tmp_path / "p.jsonl", [1, 22, 333, 4444])}]
     [some] = load(tasks=gsm8k, max_prompt_tokens=5)  # "22+1=" has 5
-    assert (len(some.prompts), some.num_too_long) == (2, 2)
+    assert len(some.prompts) == 2
+    assert some.left_out["too_long"] == 2
     assert [prompt.group_id for prompt in some.prompts] == [0, 1]
 
 
@@ -181,13 +225,65 @@ def test_chunks_are_numbered_over_all_tasks(tmp_path):
     assert len(list(chunks_of(settings_of(**given), load(**given)))) == 14
 
 
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub whose data sets all have one question in each split, "1+1=" for training."""
+
+    def read_hub(name, configs, split, *, is_large):
+        number = {"train": 1, "test": 2}[split]
+        yield split, {"question": f"{number}+1=", "answer": f"it is #### {number + 1}"}
+
+    monkeypatch.setattr(tasks.data_set, "read_hub", read_hub)
+
+
+@pytest.mark.parametrize(
+    ("path", "split", "question"),
+    [
+        (None, "train", "1+1="),
+        ("openai/gsm8k", "train", "1+1="),
+        ("openai/gsm8k", "heldout", "2+1="),
+        ("org/other", "train", "1+1="),
+        ("openai/gsm8k@test", "train", "2+1="),
+        ("openai/gsm8k@train", "heldout", "1+1="),
+    ],
+)
+def test_of_a_hub_name_the_split_is_read_that_was_asked_for(hub, path, split, question):
+    [loaded] = load(tasks=[{"name": "gsm8k", "path": path}], split=split)
+    assert [prompt.problem.question for prompt in loaded.prompts] == [question]
+
+
+def test_examples_of_a_hub_name_are_training_problems(hub, tmp_path):
+    gsm8k = [{"name": "gsm8k", "path": write_problems(tmp_path / "p.jsonl", [7])}]
+    settings = settings_of(tasks=gsm8k, template="few_shot:1", examples="openai/gsm8k", max_prompt_tokens=99)
+    [loaded] = load_prompts(settings, Characters())
+    assert loaded.prompts[0].text.startswith("Question: 1+1=\n")
+
+
+class Characters:
+    """A tokenizer with a token for each character."""
+
+    chat_template = None
+
+    def __call__(self, texts, add_special_tokens):
+        return type("Encoded", (), {"input_ids": [[ord(character) for character in text] for text in texts]})
+
+
+def test_the_first_problems_are_those_behind_the_examples_and_what_is_left_out_is_counted(tmp_path):
+    path = tmp_path / "test.jsonl"
+    rows = [{"question": f"{n}+1=", "answer": f"{n} and one #### {n + 1}"} for n in (0, 1, 2, 2, 3, 4)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"question": "5+1=", "answer": "6"}]))
+    given = {"template": "few_shot:2", "examples": str(path), "num_problems": 2, "max_prompt_tokens": 200}
+    settings = settings_of(tasks=[{"name": "gsm8k", "path": str(path)}], **given)
+    [loaded] = load_prompts(settings, Characters())
+    assert [prompt.problem.question for prompt in loaded.prompts] == ["2+1=", "3+1="]
+    left_out = {"bad": 1, "repeated": 1, "held_out_as_well": 0, "shown_as_examples": 2, "too_long": 0}
+    wrong = Sample(is_right=False, is_judged=True, answer=None, num_tokens=1, is_truncated=False, format=None, error=None)
+    metrics = task_metrics([EvaluatedProblem(problem_id="0", samples=(wrong,))], never_the_same)
+    of_task = results_of(settings, {"gsm8k": metrics}, [loaded])["tasks"]["gsm8k"]
+    assert (of_task["correctness"], of_task["left_out"]) == ("math_answer", left_out)
+
+
 def test_few_shot_examples_come_from_a_file_of_their_own_and_are_not_evaluated(tmp_path):
-    class Characters:
-        chat_template = None
-
-        def __call__(self, texts, add_special_tokens):
-            return type("Encoded", (), {"input_ids": [[ord(character) for character in text] for text in texts]})
-
     evaluated = write_problems(tmp_path / "test.jsonl", range(5))
     shown = tmp_path / "train.jsonl"
     rows = [{"question": f"{n}+1=", "answer": f"{n} and one #### {n + 1}"} for n in range(3, 60)]

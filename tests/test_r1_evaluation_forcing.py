@@ -34,10 +34,39 @@ def test_what_is_put_behind_makes_an_answer_of_the_next_words(form, before):
         ("so \\boxed{1", "box"),
         ("so\n#### 1", "hash"),
         ("so\nAnswer: 1", "line"),
+        ("so \\boxed{\\frac{1}{2}", "box"),
+        ("We will put it in \\boxed{} later. So \\fbox{1", "box"),
+        ("so\n**The final answer is: 1", "line"),
+        # Cut between the answer and the end-of-sequence token.
+        ("<think>12+7</think><answer>19</answer>", "tags"),
+        ("so $\\boxed{19}$.", "box"),
+        ("so\n#### 19\n", "hash"),
+        ("so\nAnswer: 19\n", "line"),
     ],
 )
 def test_an_answer_that_has_begun_only_goes_on(before, form):
     assert closing_text(before, form) == ""
+
+
+@pytest.mark.parametrize(
+    ("before", "form"),
+    [
+        ("We will put it in \\boxed{} later. First 12+7", "box"),
+        ("\\boxed{41}? no wait, let me redo", "box"),
+        ("It ends in #### and a number.\nFirst 12+7", "hash"),
+        ("#### 41\n\nNo wait, let me redo", "hash"),
+        ("Answer: 41\n\nNo wait, let me redo", "line"),
+        ("Is it the Answer: 41", "line"),  # not where the grader looks for it
+    ],
+)
+def test_a_mention_or_an_answer_taken_back_has_not_begun(before, form):
+    assert closing_text(before, form) != ""
+    forced = before + closing_text(before, form)
+    assert final_answer(forced + ("19}." if form == "box" else "19"), form) == "19"
+
+
+def test_behind_a_closed_block_the_answer_has_not_begun():
+    assert closing_text("<answer>41</answer>? no wait, let me redo", "tags") == "\n<answer>"
 
 
 def test_an_answer_within_the_thinking_has_not_begun():
@@ -86,7 +115,8 @@ def test_at_the_limit_only_those_that_were_cut_off_are_made_to_answer(tmp_path):
 def test_a_chunk_of_answers_for_each_chunk_and_budget_that_has_any(tmp_path):
     given = {"tasks": [{"name": "arithmetic"}], "template": "plain", "num_samples": 3, "max_prompt_tokens": 16}
     settings = new_settings(str(MODEL), {**given, "max_completion_tokens": 64, "budgets": [8, 16, 64]}, None)
-    task = TaskPrompts(task=TASKS["arithmetic"], format_gates_accuracy=True, prompts=[], loaded=Loaded(problems=()), num_too_long=0)
+    fields = {"loaded": Loaded(problems=()), "num_examples": 0, "num_too_long": 0}
+    task = TaskPrompts(task=TASKS["arithmetic"], format_gates_accuracy=True, prompts=[], **fields)
     chunks = []
     for number in (1, 2):
         made = group(number)

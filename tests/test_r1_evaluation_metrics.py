@@ -161,12 +161,35 @@ def test_the_math_grader_groups_what_it_calls_equal():
         ("so\n#### 8", "hash", "math_answer", "8"),
         ("<think>8", "any", "math_answer", None),
         ("<answer>(c) 12</answer>", "any", "multiple_choice", "C"),
-        ("<answer>A or B</answer>", "any", "multiple_choice", "A or B"),
+        ("<answer>A or B</answer>", "any", "multiple_choice", None),
+        ("<answer>B) or C)</answer>", "any", "multiple_choice", None),
         ("<answer>1 + 2</answer>", "any", "countdown", "1 + 2"),
+        # Two answers are no answer for these two, wherever they stand.
+        ("<think>maybe <answer>1</answer></think><answer>1 + 2</answer>", "any", "countdown", None),
+        ("<think>maybe <answer>5</answer></think><answer>7</answer>", "any", "accuracy", None),
+        ("<think>maybe <answer>5</answer></think><answer>7</answer>", "any", "math_answer", "7"),
+        (r"<think>7</think>So \boxed{7}.", "any", "accuracy", None),
+        (r"<think>7</think>So \boxed{07}.", "box", "accuracy", "7"),
+        ("<answer> </answer>", "any", "accuracy", None),
+        ("<answer>" + "1+" * 150 + "1</answer>", "any", "countdown", None),
+        ("<answer>7</answer>", "any", "my_rewards.py:right", "7"),
     ],
 )
 def test_what_a_completion_answers(text, form, correctness, expected):
     assert answer_of(text, {"answer_form": form}, correctness) == expected
+
+
+def test_a_choice_with_the_text_of_another_is_no_vote():
+    reference = {"answer_form": "any", "choices": {"A": "41", "B": "42"}}
+    texts = ["<answer>B) 42</answer>", "<answer>B) 41</answer>", "<answer>E</answer>", "<answer>E) 43</answer>"]
+    assert [answer_of(text, reference, "multiple_choice") for text in texts] == ["B", None, "E", None]
+
+
+def test_what_the_grader_sees_no_answer_in_does_not_outvote_the_right_one():
+    texts = ["<answer>42</answer>", *["<think>maybe <answer>5</answer></think><answer>7</answer>"] * 2]
+    breakdowns = [{"accuracy": 1.0}, {"accuracy": 0.0}, {"accuracy": 0.0}]
+    of_problem = evaluated(scored_group(texts, [1.0, 0.0, 0.0], breakdowns=breakdowns), "accuracy")
+    assert task_metrics([of_problem], never_the_same).maj_at_k.mean == 1.0
 
 
 def test_traces_and_scored_groups_say_the_same(tmp_path):

@@ -9,17 +9,18 @@ from fake_ray import Dead, FakeHandle, Late
 from ray.exceptions import OutOfMemoryError
 from tiny import prompt_batch, tiny_config
 
-from r1.errors import RunError, SyncError, WorkerLost
+from r1.errors import RunError, ScoringError, SyncError, WorkerLost
 from r1.faults import FaultLog
 from r1.rollout.engine import generate
 from r1.rollout.scripted_engine import ScriptedEngine
-from r1.runtime import calls, reward_pool
+from r1.runtime import calls, evaluation_sampling, reward_pool
 from r1.runtime.calls import TICK_S, Worker, call
 from r1.runtime.cluster import Resources
 from r1.runtime.reward_pool import RayScorer
 from r1.runtime.rollout_team import MAX_FAILURES_IN_A_ROW
 from r1.runtime.whereabouts import Whereabouts
 from r1.types import Score
+from tasks import TASKS
 
 
 @pytest.mark.parametrize("not_looked_s", [2 * TICK_S, 100.0])
@@ -178,6 +179,20 @@ def test_scores_that_nobody_asks_for_are_dropped(scorer):
     scorer.collect(groups[:1])
     scorer.drop(groups[1])
     assert [group for group, _ in scorer._waiting.values()] == [groups[2]]
+
+
+def test_failed_scores_end_a_run_and_no_evaluation(scorer):
+    task = SimpleNamespace(task=TASKS["arithmetic"], format_gates_accuracy=True)
+    of_evaluation = evaluation_sampling._scorer(tiny_config(), SimpleNamespace(task=task), FaultLog(), None)
+    failed = Score(reward=None, breakdown={"accuracy": None}, error="accuracy: no")
+    groups = groups_of_one(5)  # one more than the 2 % of 200 that may
+    for one in (scorer, of_evaluation):
+        one.worker.handle.worker.judge = lambda group: ((failed,), 0)
+        for group in groups:
+            one.submit(group)
+    with pytest.raises(ScoringError, match="5 of 5 scores failed, more than the 4 that may"):
+        scorer.collect(groups)
+    assert of_evaluation.collect(groups) == [(failed,)] * 5
 
 
 def test_a_reward_pool_that_dies_too_often_is_no_lost_learner(scorer, monkeypatch):

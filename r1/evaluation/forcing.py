@@ -17,19 +17,20 @@ from r1.traces import TraceRow, read_traces
 from r1.types import Prompt
 from rewards.base import AnswerForm
 from rewards.blocks import is_still_thinking
+from rewards.math_grading.extraction import is_answering
 
-ANSWERS: Mapping[AnswerForm, tuple[str, str]] = {
-    "any": ("<answer>", "\n<answer>"),
-    "tags": ("<answer>", "\n<answer>"),
-    "box": ("\\boxed{", "\n\nFinal answer: \\boxed{"),
-    "hash": ("####", "\n#### "),
-    "line": ("Answer:", "\nAnswer: "),
+BEGINS: Mapping[AnswerForm, str] = {
+    "any": "\n<answer>",
+    "tags": "\n<answer>",
+    "box": "\n\nFinal answer: \\boxed{",
+    "hash": "\n#### ",
+    "line": "\nAnswer: ",
 }
-"""Answer form -> (what shows that an answer has begun, what begins one)."""
+"""Answer form -> what begins an answer."""
 
 
 def closing_text(text: str, form: AnswerForm) -> str:
-    """Return what makes a cut completion answer: "" where it has begun to already, so that it only goes on.
+    """Return what makes a cut completion answer: "" where it is answering already, so that it only goes on.
 
     text: prefill + the tokens that it may have.
 
@@ -38,10 +39,9 @@ def closing_text(text: str, form: AnswerForm) -> str:
     >>> closing_text("<think>72</think><answer>7", "tags")
     ''
     """
-    begun, begins = ANSWERS[form]
     if is_still_thinking(text):
-        return "</think>" + begins
-    return "" if begun in text.rpartition("</think>")[2] else begins
+        return "</think>" + BEGINS[form]
+    return "" if is_answering(text, form) else BEGINS[form]
 
 
 def forced_chunks(

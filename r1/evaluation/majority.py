@@ -4,11 +4,20 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+from rewards.accuracy import answered as answered_integer
+from rewards.countdown import answered as answered_expression
 from rewards.math_grading.extraction import final_answer
-from rewards.multiple_choice import chosen_letter
+from rewards.multiple_choice import answered as answered_letter
 
 MATH = "math_answer"
 """The correctness reward whose answers are compared by the math grader; those of others are compared as text."""
+
+ANSWERED: Mapping[str, Callable[[str, Mapping[str, Any]], str | None]] = {
+    "accuracy": answered_integer,
+    "countdown": answered_expression,
+    "multiple_choice": answered_letter,
+}
+"""Correctness reward -> how it takes the answer out of a completion; `math_answer` and `reasoning_gym` use `final_answer`."""
 
 Pair = tuple[str, str]
 SameAnswers = Callable[[Collection[Pair]], Sequence[bool]]
@@ -16,7 +25,9 @@ SameAnswers = Callable[[Collection[Pair]], Sequence[bool]]
 
 
 def answer_of(text: str, reference: Mapping[str, Any], correctness: str) -> str | None:
-    """Return what a completion answers, where the grader of the task looks for it; None where it has no answer.
+    """Return what a completion answers, as the correctness reward itself reads it; None where that sees no answer.
+
+    A reward function of one's own keeps its reading to itself: for it, the answer stands where `math_answer` looks.
 
     text: prefill + completion. reference: with `answer_form`, as reward functions get it.
 
@@ -25,10 +36,9 @@ def answer_of(text: str, reference: Mapping[str, Any], correctness: str) -> str 
     >>> answer_of("<answer>(b) 42</answer>", {"answer_form": "any"}, "multiple_choice")
     'B'
     """
-    answer = final_answer(text, reference.get("answer_form", "any"))
-    if answer is not None and correctness == "multiple_choice":
-        return chosen_letter(answer) or answer
-    return answer
+    if correctness in ANSWERED:
+        return ANSWERED[correctness](text, reference)
+    return final_answer(text, reference.get("answer_form", "any"))
 
 
 def never_the_same(pairs: Collection[Pair]) -> list[bool]:

@@ -1,6 +1,7 @@
 """The problems of an evaluation as prompts, and the chunks in which they are sampled."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,8 @@ from r1.scoring_rules import FORMAT_GATE
 from r1.seeds import derive_seed
 from r1.task_options import find_task, rewarded_as_configured
 from r1.types import Prompt
-from tasks.base import Loaded, Problem, Source, Task
+from tasks.base import Loaded, Problem, Source, Split, Task
+from tasks.rows import is_file, split_hub_name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,8 +31,21 @@ class TaskPrompts:
     """group_id: the place of the problem in the task, from 0."""
     loaded: Loaded
     """What became of the rows."""
+    num_examples: int
+    """Problems that the template shows; they are left out before the first so many are taken."""
     num_too_long: int
-    """Problems that were left out."""
+    """Of those that were taken, with a prompt that is too long; left out as well."""
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Why -> how many rows or problems are not evaluated."""
+        return {
+            "bad": len(self.loaded.bad_rows),
+            "repeated": self.loaded.num_duplicates,
+            "held_out_as_well": self.loaded.num_overlapping,
+            "shown_as_examples": self.num_examples,
+            "too_long": self.num_too_long,
+        }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,20 +72,21 @@ def load_prompts(settings: EvaluationSettings, tokenizer: Any) -> list[TaskPromp
     template = get_template(settings.template)
     loaded = []
     for named in settings.tasks:
-        options = TaskConfig(name=named.name, template=settings.template)
+        options = TaskConfig(name=named.name, template=settings.template, rewards=named.rewards)
         task = rewarded_as_configured(find_task(named.name), options)
         fields = {"question_field": named.question_field, "answer_field": named.answer_field}
-        # Of a file all problems are taken, and none is held out of it, whichever split it stands for.
-        split = settings.split if named.path is None else "heldout"
-        found = load_split(task, split, None, Source(heldout_path=named.path, **fields))
+        found = _load(task, settings.split, named.path, fields)
+        examples = _examples(settings, template, task, fields)
+        shown = {one.problem_id for one in examples}
+        problems = [problem for problem in found.problems if problem.problem_id not in shown]
         stream = make_prompt_stream(
-            found.problems[: settings.num_problems],
+            problems[: settings.num_problems],
             task,
             template,
             tokenizer,
             max_prompt_tokens=settings.max_prompt_tokens,
             seed=settings.seed,
-            examples=_examples(settings, template, task, fields),
+            examples=examples,
         )
         has_format = FORMAT_GATE in task.rewards
         loaded.append(
@@ -79,16 +95,28 @@ def load_prompts(settings: EvaluationSettings, tokenizer: Any) -> list[TaskPromp
                 format_gates_accuracy=has_format,
                 prompts=[replace(prompt, group_id=number) for number, prompt in enumerate(stream.prompts)],
                 loaded=found,
+                num_examples=len(found.problems) - len(problems),
                 num_too_long=stream.num_skipped,
             )
         )
     return loaded
 
 
+def _load(task: Task, split: Split, path: str | None, fields: Mapping[str, Any]) -> Loaded:
+    """The problems of a split. A file or a hub name with @SPLIT is taken whole, whichever split it stands for."""
+    has_splits = path is None or not (is_file(path) or split_hub_name(path)[2])
+    if split == "train" and has_splits:
+        return load_split(task, "train", None, Source(path=path, **fields))
+    return load_split(task, "heldout", None, Source(heldout_path=path, **fields))
+
+
 def _examples(settings: EvaluationSettings, template: Template, task: Task, fields: dict[str, Any]) -> tuple[Problem, ...]:
     """What a few-shot template shows: problems of `settings.examples`, else the task's own training problems."""
     if settings.examples is not None:
-        shown = load_split(task, "heldout", None, Source(heldout_path=settings.examples, **fields))
+        try:
+            shown = _load(task, "train", settings.examples, fields)
+        except UserError as error:
+            raise UserError(re.sub(r"'task\.(heldout_)?path'", "'--examples'", str(error))) from error
         return worked_examples(template, task, shown.problems)
     try:
         return load_examples(template, task, Source(**fields))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from r1.cli.printing import format_number, new_table, text_cells
 from r1.evaluation.metrics import BudgetPoint, TaskMetrics
+from r1.evaluation.problems import TaskPrompts
 from r1.evaluation.settings import EvaluationSettings
 from r1.files import atomic_file
 from r1.sample_statistics import Estimate
@@ -20,11 +21,14 @@ _COLORS = ("#1f5fa8", "#d1495b", "#3a7d44", "#8a5fa8", "#c98a1b", "#4a4a4a", "#2
 
 
 def results_of(
-    settings: EvaluationSettings, metrics: Mapping[str, TaskMetrics], num_too_long: Mapping[str, int]
+    settings: EvaluationSettings, metrics: Mapping[str, TaskMetrics], tasks: Sequence[TaskPrompts]
 ) -> dict[str, Any]:
     """Return what results.json holds: no times and no folder, so that equal evaluations have equal files."""
-    tasks = {name: {"num_too_long": num_too_long[name], **_plain(of_task)} for name, of_task in metrics.items()}
-    return {"settings": settings.model_dump(mode="json"), "tasks": tasks}
+    by_name = {
+        one.task.name: {"correctness": one.task.correctness, "left_out": one.left_out, **_plain(metrics[one.task.name])}
+        for one in tasks
+    }
+    return {"settings": settings.model_dump(mode="json"), "tasks": by_name}
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

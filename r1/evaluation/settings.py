@@ -10,6 +10,7 @@ from r1.config import Count, Dtype, PositiveFloat, RunConfig, Section, check_con
 from r1.config_secrets import refuse_secrets
 from r1.errors import UserError
 from r1.files import atomic_file
+from r1.prompts import get_template
 from tasks.base import Split
 
 FILE = "evaluation.json"
@@ -31,6 +32,8 @@ class TaskSource(Section):
     question_field: str | None = None
     """The field of a row that holds the question; None: where the published data have it. So is the next one."""
     answer_field: str | None = None
+    rewards: dict[str, float] | None = None
+    """Those of the run that trained on it, with what it calls right; None: the task's own."""
 
 
 class EvaluationSettings(Section):
@@ -48,7 +51,8 @@ class EvaluationSettings(Section):
     template: str | None = None
     """As task.template; None: chat where the tokenizer has a chat template, else r1_zero."""
     examples: str | None = None
-    """Problems of which few_shot shows the first that are worked out: a file or a hub name; None: the task's own training set."""
+    """Problems of which few_shot shows the first that are worked out: a file, or a hub name, of which the training split is read
+    unless it has another; None: the task's own training set."""
     temperature: Annotated[float, Field(ge=0)] = 1.0
     """0: greedy."""
     max_completion_tokens: Count = 1024
@@ -110,13 +114,31 @@ def new_settings(model: str, given: Mapping[str, Any], run: RunConfig | None) ->
 def _with_fields(
     tasks: Sequence[Mapping[str, Any]], given: Mapping[str, str | None], run: RunConfig | None
 ) -> list[dict[str, Any]]:
-    """Give the tasks the fields that are read: those given, where there is one task, and the run's to its own task."""
+    """Give the tasks the fields that are read: those given, where there is one task, and the run's to its own task.
+
+    The run's own task is judged by the run's rewards as well, as its held-out problems were while it trained.
+    """
     if any(given.values()) and len(tasks) > 1:
         raise UserError("options '--question-field' and '--answer-field' are for one task; evaluate it with a command of its own")
-    if run is not None and not any(given.values()):
-        of_run = {name: getattr(run.task, name) for name in FIELDS}
-        return [{**task, **(of_run if task["name"] == run.task.name else {})} for task in tasks]
-    return [{**task, **given} for task in tasks]
+    if run is None or run.task.name not in [task["name"] for task in tasks]:
+        return [{**task, **given} for task in tasks]
+    fields = given if any(given.values()) else {name: getattr(run.task, name) for name in FIELDS}
+    of_run = {**fields, "rewards": _anchored(run.task.rewards)}
+    return [{**task, **(of_run if task["name"] == run.task.name else {})} for task in tasks]
+
+
+def _anchored(rewards: Mapping[str, float] | None) -> dict[str, float] | None:
+    """A run's rewards, those in files by absolute paths: an evaluation may be gone on with from another folder."""
+    anchored = {}
+    for name, weight in (rewards or {}).items():
+        path, colon, function = name.rpartition(":")
+        if colon and not Path(path).is_file():
+            raise UserError(
+                f"option 'RUN': its task.rewards has {name!r}, and there is no file {path!r} here; evaluate in the folder in "
+                "which the run was started, or give RUN/checkpoints/NAME/hf, which is judged by the task's own rewards"
+            )
+        anchored[f"{Path(path).absolute()}:{function}" if colon else name] = weight
+    return anchored or None
 
 
 def save_settings(settings: EvaluationSettings, out: Path) -> None:
@@ -134,9 +156,10 @@ def load_settings(out: Path) -> EvaluationSettings:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise UserError(
-            f"option '--resume': {str(path)!r} is damaged or of another r1 ({where}: {first['msg']}); start a new evaluation"
-        ) from error
+        reason = f"{where}: {first['msg']}"
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8: {error.reason} at byte {error.start}"
+    raise UserError(f"option '--resume': {str(path)!r} is damaged or of another r1 ({reason}); start a new evaluation")
 
 
 def engine_config(settings: EvaluationSettings, part: Literal["samples", "answers"] = "samples") -> RunConfig:
@@ -211,6 +234,11 @@ def _checked(tree: Mapping[str, Any]) -> EvaluationSettings:
             "leave --greedy out, or pass -k 1"
         )
     _refuse_twice([task.name for task in settings.tasks])
+    if settings.examples is not None and (settings.template is None or not get_template(settings.template).num_examples):
+        raise UserError(
+            f"option '--examples': only few_shot shows examples, so {settings.examples!r} would be ignored; "
+            "pass --template few_shot:8, or leave it out"
+        )
     if max(settings.token_budgets) > settings.max_completion_tokens:
         raise UserError(
             f"option '--budgets': {max(settings.token_budgets)} is more than the {settings.max_completion_tokens} tokens that a "

@@ -10,7 +10,6 @@ goes on ends with the numbers of one that was not.
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -34,7 +33,7 @@ from r1.evaluation.report import (
 )
 from r1.evaluation.samples import Sample, read_problems
 from r1.evaluation.settings import EvaluationSettings, engine_config, save_settings
-from r1.preflight import load_tokenizer
+from r1.preflight import check_engine, load_tokenizer
 from r1.runtime.evaluation_sampling import sample_missing
 from tasks.data_set import first_rows
 
@@ -50,6 +49,7 @@ def run_evaluation(settings: EvaluationSettings, out: Path, *, is_resumed: bool 
     evaluation cannot go on; what it has finished by then stays, for `is_resumed`.
     """
     say = Say(console or new_console())
+    check_engine(settings.engine)
     tokenizer = load_tokenizer(engine_config(settings))
     if settings.force_answers:
         load_tokenizer(engine_config(settings, "answers"))  # whether the context has room for them
@@ -61,10 +61,11 @@ def run_evaluation(settings: EvaluationSettings, out: Path, *, is_resumed: bool 
         _make_folder(out)
         save_settings(settings, out)
     for task in tasks:
+        left_out = ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in task.left_out.items() if count)
         say.line(
-            f"task {task.task.name}: {len(task.prompts)} problems, {task.num_too_long} too long, {len(task.loaded.bad_rows)} bad "
-            f"rows, {task.loaded.num_duplicates} repeated; {settings.num_samples} completions each, of at most "
-            f"{settings.max_completion_tokens} tokens, template {template}"
+            f"task {task.task.name}: {len(task.prompts)} problems (left out: {left_out or 'none'}), judged by "
+            f"{task.task.correctness}; {settings.num_samples} completions each, of at most {settings.max_completion_tokens} "
+            f"tokens, template {template}"
         )
         for bad_row in first_rows(task.loaded, MAX_BAD_ROWS_SHOWN):
             say.line(f"bad row: {bad_row}")
@@ -114,7 +115,7 @@ def _report(
                 problems, same, settings.token_budgets, answers, one_right_answer=one_right_answer
             )
     curves = curves_of(metrics)
-    results: dict[str, Any] = results_of(settings, metrics, {of_task.task.name: of_task.num_too_long for of_task in tasks})
+    results = results_of(settings, metrics, tasks)
     write_json(out / PASS_RATES, rates)
     draw_budget_curves(curves, out / CURVE)
     write_json(out / RESULTS, results)

@@ -48,7 +48,32 @@ def last_box(text: str) -> str | None:
     >>> last_box(r"\\boxed{1} or rather \\boxed{\\frac{1}{2}}."), last_box(r"\\boxed{1} or \\boxed{2")
     ('\\\\frac{1}{2}', None)
     """
-    content: str | None = None
+    content, _, is_open = _boxes(text)
+    return None if is_open else content or None
+
+
+def is_answering(text: str, form: AnswerForm = "any") -> bool:
+    """Whether a text that breaks off does so within its final answer, or right behind it: then it needs no other beginning.
+
+    A mention of the form further up is none. any: as tags.
+
+    >>> is_answering(r"\\boxed{7", "box"), is_answering(r"\\boxed{72}.", "box"), is_answering(r"In \\boxed{} later: 8*9", "box")
+    (True, True, False)
+    >>> is_answering("<answer>7"), is_answering("<answer>72</answer> no,"), is_answering("#### 7", "hash")
+    (True, False, True)
+    """
+    conclusion = text.rpartition("</think>")[2]
+    if form == "box":
+        content, end, is_open = _boxes(conclusion)
+        return is_open or (bool(content) and not any(character.isalnum() for character in conclusion[end:]))
+    if form in ("hash", "line"):  # whether more on the last line would be the answer
+        return final_answer(conclusion.rstrip() + "1", form) is not None
+    return conclusion.rfind("<answer>") > conclusion.rfind("</answer>") or final_answer(conclusion, "tags") is not None
+
+
+def _boxes(text: str) -> tuple[str | None, int, bool]:
+    """Return the content of the last closed box, None where there is none; the position behind it; whether one is open."""
+    content, end = None, 0
     open_braces: list[int | None] = []  # where the content of a box begins, None for other braces
     num_open_boxes = 0
     for match in _BRACE.finditer(text):
@@ -56,12 +81,12 @@ def last_box(text: str) -> str | None:
             start = open_braces.pop() if open_braces else None
             num_open_boxes -= start is not None
             if start is not None and num_open_boxes == 0:
-                content = text[start : match.start()].strip()
+                content, end = text[start : match.start()].strip(), match.end()
         elif match[0].endswith("{") and match[0] != r"\{":
             is_box = match[0] != "{"
             open_braces.append(match.end() if is_box else None)
             num_open_boxes += is_box
-    return content or None if num_open_boxes == 0 else None
+    return content, end, num_open_boxes > 0
 
 
 def _from_tags(conclusion: str, *, needs_box: bool) -> str | None:
