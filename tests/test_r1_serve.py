@@ -207,6 +207,15 @@ def test_the_end_of_the_run_is_told(run: Path):
     assert json.loads(report.answer(""))["is_over"] is True
 
 
+def test_a_summary_that_is_damaged_leaves_the_page_as_it_is(run: Path):
+    report = LiveReport([run], 0)
+    (run / "summary.json").write_text('{"steps": 2, "tot')
+    answer = json.loads(report.answer(""))
+
+    assert (answer["last_step"], answer["is_over"], answer["problem"]) == (2, False, None)
+    assert "summary not readable" in answer["content"]["slots"]["headline"]
+
+
 def test_a_run_that_has_not_begun_is_waited_for(tmp_path: Path):
     run = tmp_path / "run"
     run.mkdir()
