@@ -148,15 +148,27 @@ def _scalars(kind: str, metrics: Mapping[str, float | None], timings_s: Mapping[
 
 
 def _event(path: Path, number: int, line: str) -> dict[str, Any]:
+    where = f"{str(path)!r}, line {number}, is damaged"
     try:
         event: dict[str, Any] = json.loads(line)
     except json.JSONDecodeError as error:
-        raise UserError(f"{str(path)!r}, line {number}, is damaged: {error}; mend or remove that line") from error
+        raise UserError(f"{where}: {error}; mend or remove that line") from error
+    if not isinstance(event, dict):
+        raise UserError(f"{where}: it is no object; mend or remove that line")
+    parts = {"kind": str, "step": int, "metrics": dict}
+    if event.get("kind") == "step":  # an evaluation has no phases
+        parts["timings_s"] = dict
+    missing = [name for name, kind in parts.items() if not isinstance(event.get(name), kind)]
+    if missing:
+        raise UserError(f"{where}: it has no {missing[0]}; mend or remove that line")
     return event
 
 
 def _whole_lines(path: Path) -> list[str]:
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{str(path)!r} is damaged: {error}; mend it or give another run") from error
     return [line for line in lines if line.endswith("\n")]
 
 

@@ -8,6 +8,7 @@ from r1.checkpoint import FOLDER, complete_checkpoints, old_steps
 from r1.metrics import heldout_accuracy
 from r1.run_place import PARTS_AT_URL, RUN_IDS, MirrorState, file_state, is_whole_checkpoint
 from r1.storage import Storage, StorageError
+from r1.summary import SUMMARY
 
 SENT_FOLDERS = ("traces", "tensorboard")
 """Besides the files of the run folder itself, and RUN_IDS."""
@@ -72,10 +73,10 @@ class MirrorPass:
             self.send(f"{FOLDER}/{path.name}/progress.json")
 
     def go_back_to(self, last_step: int) -> None:
-        """Remove later traces, and what TensorBoard has begun anew under another name; not what is here again."""
+        """Remove later traces, the summary, and what TensorBoard has begun anew under another name; not what is here again."""
         steps = ((name, found) for name in self._storage.files("traces") if (found := _TRACE.fullmatch(name)))
         names = [name for name, found in steps if int(found[1]) > last_step]
-        names += self._storage.files("tensorboard")
+        names += [SUMMARY, *self._storage.files("tensorboard")]
         gone = [name for name in names if not (self._folder / name).exists()]
         if gone:
             self._storage.remove(gone)

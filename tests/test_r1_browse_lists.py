@@ -5,7 +5,7 @@ from browsing import small_run
 from scored_groups import scored_group
 
 from r1.browse.filters import parse_filter
-from r1.browse.lines import StepKey
+from r1.browse.lines import StepKey, run_columns
 from r1.browse.listing import Column, Listing
 from r1.browse.position import Position
 from r1.browse.reader import RunReader
@@ -200,6 +200,29 @@ def test_search_looks_in_question_and_completion(tmp_path):
     assert reader.search(StepKey(2, False), "wait") == {(0, 0)}
     assert reader.search(StepKey(2, False), "^what is") == {(0, 0), (0, 1)}
     assert reader.search(StepKey(2, False), "nowhere") == set()
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        b'{"kind": "step", "step": 5, "metr\n',  # glued off by an editor, or by a disk
+        b'{"kind": "step", "metrics": {}}\n',
+        b'{"kind": "step", "step": 5, "metrics": []}\n',
+        b'["kind": "step"]\n',
+        b'{"kind": "heldout", "step": 5}\n',
+        b'{"kind": "step", "step": 5, "metrics": {"\xff": 1}}\n',
+    ],
+)
+def test_a_run_whose_metrics_are_damaged_is_listed_with_the_others_and_says_so(tmp_path, last):
+    run, other = small_run(tmp_path / "damaged"), small_run(tmp_path / "other")
+    (run / "metrics.jsonl").write_bytes(b'{"kind": "step", "step": 4, "metrics": {"reward": 0.5}}\n' + last)
+    lines = [run_line(run), run_line(other)]
+    assert [(line.key.name, line.last_step, line.reward, line.unreadable) for line in lines] == [
+        ("damaged", 3, None, "metrics.jsonl"),  # the last of its trace files
+        ("other", 3, None, ""),
+    ]
+    assert [column.cell(lines[0]) for column in run_columns(lines) if column.title == "not readable"] == ["metrics.jsonl"]
+    assert "not readable" not in [column.title for column in run_columns(lines[1:])]
 
 
 def test_runs_are_found_and_summed_up_from_the_end_of_their_metrics(tmp_path):

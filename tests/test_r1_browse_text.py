@@ -144,6 +144,16 @@ def test_the_tokenizer_is_the_models_else_a_checkpoints(tmp_path):
         load_tokenizer(tmp_path)
 
 
+@pytest.mark.parametrize("config", ["{", "[]", '{"name": "x"}', '{"model": {}}', '{"model": {"path": null}}', '{"model": "x"}'])
+def test_a_configuration_without_a_model_is_no_reason_to_end(tmp_path, config):
+    (tmp_path / "config.json").write_text(config, encoding="utf-8")
+    with pytest.raises(UserError, match=r"no tokenizer\.json: .*config.json' is damaged: "):
+        load_tokenizer(tmp_path)
+    (tmp_path / "checkpoints/step-000003/hf").mkdir(parents=True)
+    byte_tokenizer().save(str(tmp_path / "checkpoints/step-000003/hf/tokenizer.json"))
+    assert load_tokenizer(tmp_path).get_vocab_size() == 256
+
+
 def painted(run_dir, colouring, sample=0):
     reader = RunReader(run_dir)
     group = reader.step(TRAIN_1).groups[0]

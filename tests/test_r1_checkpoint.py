@@ -132,3 +132,12 @@ def test_a_run_that_has_begun_is_no_longer_starting(tmp_path):
         begin_run(tmp_path, tiny_config())
         assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
     assert saved_config(tmp_path) == tiny_config()
+
+
+def test_a_run_that_goes_on_is_no_longer_summed_up(tmp_path):
+    begin_run(tmp_path, tiny_config())
+    (tmp_path / "summary.json").write_text("{}")
+    with removed_unless_begun(tmp_path, tiny_config()):
+        assert (tmp_path / "summary.json").exists(), "a start that fails changes nothing"
+        begin_run(tmp_path, tiny_config("num_steps=9"))
+        assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

@@ -89,11 +89,17 @@ def test_diff_shows_the_same_problem_earlier_and_later(r1, run_dir):
     out = r1("diff", run_dir, "--problem", "problem-0", "--steps", "1,10")
     assert out.startswith("problem problem-0  arithmetic  train\n--- prompt\n12+7=\n")
     table = [row for row in rows_of(out) if row[0] in ("1", "10")]
-    # step, completions, reward, accuracy, tokens, truncated, different answers
-    assert table == ["1 2 0.00 0.00 50.0 0.00 1".split(), "10 3 1.00 1.00 2.0 0.00 1".split()]
+    # step, completions, reward, accuracy, tokens, truncated, different answers: none at step 1, where nothing is in tags
+    assert table == ["1 2 0.00 0.00 50.0 0.00 0".split(), "10 3 1.00 1.00 2.0 0.00 1".split()]
     assert out.index("--- completion\n8\n") < out.index("--- completion\n<think>12+7 is 19</think>")
     assert out == r1("diff", run_dir)  # the only one that was sampled twice
     assert r1("diff", run_dir, "--problem", "problem-1").count("--- completion") == 1
+
+
+def test_diff_counts_answers_and_not_their_absence(r1, tmp_path):
+    write_traces(tmp_path, 1, [scored_group(["", " "], [0.0, 0.0])], template="plain")
+    write_traces(tmp_path, 2, [scored_group(["", "<answer>19</answer>", "<answer>8</answer>"], [0.0, 1.0, 0.0])], template="plain")
+    assert [row[-1] for row in rows_of(r1("diff", tmp_path)) if row[0] in ("1", "2")] == ["0", "2"]
 
 
 def test_flag_lists_kinds_and_where_they_are(r1, run_dir):

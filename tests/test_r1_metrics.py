@@ -149,12 +149,28 @@ def test_a_run_that_goes_back_records_its_steps_once(tmp_path: Path):
     assert [(event["step"], event["metrics"]["reward"]) for event in read_metrics(tmp_path)] == [(1, 0.61), (2, 0.75)]
 
 
-def test_a_damaged_line_is_named(tmp_path: Path):
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        '{"kind": ',
+        "[]",
+        '{"kind": "step", "policy_version": 1, "metrics": {}, "timings_s": {}}',
+        '{"kind": "step", "step": 1, "policy_version": 1, "metrics": null, "timings_s": {}}',
+        '{"kind": "step", "step": 1, "policy_version": 1, "metrics": {}}',
+    ],
+)
+def test_a_damaged_line_is_named(tmp_path: Path, damaged: str):
     good = '{"kind": "step", "step": 1, "policy_version": 1, "metrics": {}, "timings_s": {}}\n'
-    (tmp_path / "metrics.jsonl").write_text(good + '{"kind": \n' + good)
+    (tmp_path / "metrics.jsonl").write_text(good + damaged + "\n" + good)
     for read in (read_metrics, lambda run_dir: truncate_metrics(run_dir, 1)):
         with pytest.raises(UserError, match=r"metrics.jsonl', line 2, is damaged: .*; mend or remove that line"):
             read(tmp_path)
+
+
+def test_a_record_that_is_no_text_is_named(tmp_path: Path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"kind": "\xff"}\n')
+    with pytest.raises(UserError, match=r"metrics.jsonl' is damaged: .* can't decode byte 0xff"):
+        read_metrics(tmp_path)
 
 
 def test_a_disk_that_fills_up_leaves_no_half_line_and_the_run_can_go_on(tmp_path: Path):

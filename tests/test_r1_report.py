@@ -32,6 +32,28 @@ def test_a_metric_is_drawn_step_by_step_and_as_its_centred_mean(tmp_path: Path):
     ]
 
 
+def test_a_smoothed_value_says_of_how_many_steps_it_is_the_mean(tmp_path: Path):
+    # A tenth of 41 steps, odd: 5. At the ends, and of 39 known values, fewer: as many as the curve has there.
+    values = [float(step) for step in range(41)]
+    values[1] = values[20] = None
+    raw, strong = figures_of(metric_run(tmp_path, entropy=values))["entropy"]["data"]
+
+    assert strong["customdata"] == [3, None, 4, *[5] * 17, None, *[5] * 18, 4, 3]
+    assert strong["hovertemplate"] == "%{y:.4~g} (mean of %{customdata} steps)"
+    assert "customdata" not in raw
+    assert (raw["meta"]["label"], strong["meta"]["label"]) == ("each step", "smoothed")
+    # (0 + 2 + 3) / 3: what is missing is passed over.
+    assert strong["y"][0] == 1.66667
+
+
+def test_the_columns_of_a_smoothed_line_are_told_apart(tmp_path: Path):
+    figure = figures_of(metric_run(tmp_path, completion_tokens=[1.0, 2.0, 3.0]))["length"]
+
+    # In the table of values; the hover box has the count.
+    assert [trace["meta"]["label"] for trace in figure["data"][:2]] == ["mean", "mean, smoothed"]
+    assert [trace["name"] for trace in figure["data"][:2]] == ["mean", "mean"]
+
+
 def test_a_value_that_is_not_finite_is_a_gap_and_is_named(tmp_path: Path):
     run = metric_run(tmp_path, entropy=[3.0, None, 6.0, None, 0.0], kl=[0.1, 0.1, 0.1, 0.1, 0.2])
     figures = figures_of(run)

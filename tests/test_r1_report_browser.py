@@ -61,6 +61,19 @@ def test_the_mouse_shows_the_values_of_a_step(browser: Any, page: Path):
     assert labels[1:4] == [f"mean : {20 + step}", f"mean : {20 + step} (mean of 3 steps)", "longest : 60"]
 
 
+def test_at_the_ends_a_mean_is_of_fewer_steps_and_says_so(browser: Any, page: Path):
+    open_page(browser, page)
+    axis = "const plot = document.querySelector(arguments[0]), axis = plot._fullLayout.xaxis;"
+    move_to(browser, TOKENS, run_js(browser, axis + "return (axis._offset + axis.d2p(1)) / plot.clientWidth", TOKENS))
+    labels = wait_for(
+        lambda: run_js(browser, "return [...document.querySelectorAll(\"[data-key='length'] .hoverlayer text\")].map(t => t.textContent)"),
+        "the hover box",
+    )
+
+    # 21 and 22
+    assert labels[:3] == ["step 1", "mean : 21", "mean : 21.5 (mean of 2 steps)"]
+
+
 def test_the_values_are_there_as_a_table_too(browser: Any, page: Path):
     open_page(browser, page)
     click(browser, "[data-key='length'] summary")
@@ -69,7 +82,7 @@ def test_the_values_are_there_as_a_table_too(browser: Any, page: Path):
         "the table",
     )
 
-    assert rows[0] == ["step", "mean", "mean", "longest", "held-out"]
+    assert rows[0] == ["step", "mean", "mean, smoothed", "longest", "held-out"]
     assert rows[1] == ["0", "", "", "", "20"]
     # The mean at the first step: of 21 and 22
     assert rows[2] == ["1", "21", "21.5", "60", ""]

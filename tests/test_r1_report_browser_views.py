@@ -82,6 +82,17 @@ def test_compared_runs_share_each_figure(browser: Any, compared: Path):
     assert [label.split(" : ")[0] for label in labels[1:]] == ["<b>first", "second"]
 
 
+def test_the_values_of_compared_phases_are_headed_by_what_they_are(browser: Any, compared: Path):
+    open_page(browser, compared)
+    click(browser, "[data-key='phases'] summary")
+    rows = wait_for(
+        lambda: run_js(browser, "return [...document.querySelectorAll(\"[data-key='phases'] tr\")].map(r => [...r.cells].map(c => c.textContent))"),
+        "the table",
+    )
+
+    assert rows == [["phase", "<b>first", "second"], ["sample", "2", "2"], ["update", "1", "1"]]
+
+
 def test_a_run_can_be_hidden_in_all_figures(browser: Any, compared: Path):
     open_page(browser, compared)
     shown = (

@@ -18,35 +18,6 @@ from r1.errors import UserError
 from r1.report.page import report_page
 
 
-@pytest.mark.parametrize(
-    ("summary", "shown"),
-    [
-        (None, "no summary yet"),
-        ({"steps": 4, "total_s": 100.0, "faults": []}, "finished"),
-        ({"steps": 3, "total_s": 100.0, "faults": []}, "no summary yet"),  # of the process before a resume
-    ],
-)
-def test_whether_a_run_has_ended(tmp_path: Path, summary, shown):
-    content = content_of(write_run(tmp_path, learning_events(4), summary=summary))
-
-    assert f'<small class="state">{shown}</small>' in content.slots["headline"]
-    assert content.is_over == (shown == "finished")
-
-
-def test_a_run_that_broke_off_shows_its_faults_and_the_time_of_its_steps(tmp_path: Path):
-    # The last process alone took 5 s, all steps 4 x 3 s.
-    summary = {"steps": 4, "total_s": 5.0, "faults": ["worker <1> died", {"kind": "learner", "text": "lost"}]}
-    content = content_of(write_run(tmp_path, learning_events(4), "num_steps=9", summary=summary))
-    text = Texts(content.slots["headline"]).text
-
-    assert "ended early" in text
-    assert "12 s in steps" in text
-    assert "Faults2" in text
-    assert content.slots["faults"] == (
-        '<ul class="faults"><li> worker &lt;1&gt; died</li><li> kind learner  text lost</li></ul>'
-    )
-
-
 def test_the_options_of_an_older_r1_are_shown_beside_ours(tmp_path: Path):
     run = metric_run(tmp_path, entropy=[1.0])
     tree = json.loads((run / "config.json").read_text())

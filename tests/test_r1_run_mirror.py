@@ -274,6 +274,22 @@ def test_a_run_that_goes_back_takes_its_traces_along(url):
     assert names == ["tensorboard/events.2", "traces/step-000001.parquet", "traces/step-000002.parquet"]
 
 
+def test_a_run_that_goes_on_takes_its_summary_back(url):
+    place, told = begun(url)
+    write_step(place.folder, 1)
+    (place.folder / "summary.json").write_text("of step 1")
+    with RunMirror(place, FaultLog()):
+        pass
+    assert "summary.json" in told.files()
+    (place.folder / "summary.json").unlink()  # by begin_run, of the process that goes on
+    with RunMirror(place, FaultLog()) as mirror:
+        mirror.rewind(1)
+        wait_until(lambda: "summary.json" not in told.files())
+        write_step(place.folder, 2)
+        (place.folder / "summary.json").write_text("of step 2")
+    assert told.read("summary.json") == b"of step 2"
+
+
 def test_old_checkpoints_go_as_in_the_folder_and_stop_being_one_first(url):
     place, told = begun(url)
     for step in range(1, 6):

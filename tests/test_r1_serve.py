@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 from report_runs import HOSTILE, learning_events, write_run, write_samples
 
+from r1.config_text import saved_config
 from r1.errors import UserError
 from r1.report import live
 from r1.report.live import LiveReport
 from r1.report.server import ReportServer, is_loopback, open_server
+from r1.run_folder import begin_run
 
 ROOT = Path(__file__).parents[1]
 
@@ -205,6 +207,28 @@ def test_the_end_of_the_run_is_told(run: Path):
     (run / "summary.json").write_text(json.dumps({"steps": 2, "total_s": 9.0, "faults": []}))
 
     assert json.loads(report.answer(""))["is_over"] is True
+
+
+def test_a_run_that_goes_on_with_more_steps_has_not_ended_when_it_comes_by_its_old_last_step(run: Path):
+    more = saved_config(run, ["num_steps=4"])
+    (run / "summary.json").write_text(json.dumps({"steps": 2, "total_s": 9.0, "ended": "finished", "faults": []}))
+    report = LiveReport([run], 0)
+    assert json.loads(report.answer(""))["is_over"] is True
+
+    begin_run(run, more)
+    answer = json.loads(report.answer(""))
+
+    assert (answer["last_step"], answer["num_steps"], answer["is_over"]) == (2, 4, False)
+    assert "no summary yet" in answer["content"]["slots"]["headline"]
+
+
+def test_a_summary_that_is_damaged_leaves_the_page_as_it_is(run: Path):
+    report = LiveReport([run], 0)
+    (run / "summary.json").write_text('{"steps": 2, "tot')
+    answer = json.loads(report.answer(""))
+
+    assert (answer["last_step"], answer["is_over"], answer["problem"]) == (2, False, None)
+    assert "summary not readable" in answer["content"]["slots"]["headline"]
 
 
 def test_a_run_that_has_not_begun_is_waited_for(tmp_path: Path):

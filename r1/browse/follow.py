@@ -62,7 +62,7 @@ class Follower:
         return lines
 
     def _show_runs(self, lines: list[RunLine]) -> None:
-        self._browser.runs.replace(lines, run_columns())
+        self._browser.runs.replace(lines, run_columns(lines))
         self._browser.sync()
 
     def _poll_steps(self) -> None:

@@ -45,6 +45,8 @@ class RunLine:
     """Of the last evaluation on record."""
     written_s: float
     """Seconds since something was written, at the time of reading."""
+    unreadable: str = ""
+    """The file whose numbers are missing because it is damaged."""
     num_errors: int = 0
     num_truncated: float = 0
 
@@ -136,14 +138,18 @@ def group_line(
     )
 
 
-def run_columns() -> list[Column[RunLine]]:
-    """The columns of the list of runs."""
+def run_columns(lines: Sequence[RunLine]) -> list[Column[RunLine]]:
+    """The columns of the list of runs; "not readable" only where some run has a damaged file."""
+    unreadable: Column[RunLine] = Column(
+        title="not readable", value=lambda line: line.unreadable, is_text=True, style=lambda _: "#ff8787"
+    )
     return [
         Column(title="run", value=lambda line: line.key.name, is_wide=True),
         Column(title="last step", value=lambda line: line.last_step),
         Column(title="reward", value=lambda line: line.reward, spec=".2f"),
         Column(title="held-out accuracy", value=lambda line: line.heldout_accuracy, spec=".2f"),
         Column(title="written", value=lambda line: line.written_s, show=lambda line: f"{_duration(line.written_s)} ago"),
+        *([unreadable] if any(line.unreadable for line in lines) else []),
     ]
 
 

@@ -31,19 +31,34 @@ def find_runs(folder: Path) -> list[Path]:
 def run_line(run: Path) -> RunLine:
     """Sum a run up from its file names and the end of its metrics.jsonl; `OSError` when it vanishes meanwhile."""
     steps = [int(match[1]) for path in run.glob("traces/*") if (match := _TRACE_FILE.fullmatch(path.name))]
-    last_step: int | None = max(steps, default=None)
-    reward = heldout_accuracy = None
-    written = [path.stat().st_mtime for path in (run, run / "traces", run / "metrics.jsonl") if path.exists()]
-    if (run / "metrics.jsonl").is_file():
-        text = (run / "metrics.jsonl").read_text(encoding="utf-8")
-        # From the end, and only the two lines that are wanted: a long run has megabytes of them. The last may be cut off.
-        lines = [line for line in text.splitlines(keepends=True) if line.endswith("\n")]
-        step_line = next((line for line in reversed(lines) if '"kind": "step"' in line), None)
-        heldout_line = next((line for line in reversed(lines) if '"kind": "heldout"' in line), None)
-        if step_line is not None:
-            event = json.loads(step_line)
-            last_step, reward = max(event["step"], last_step or 0), event["metrics"].get("reward")
-        if heldout_line is not None:
-            heldout_accuracy = json.loads(heldout_line)["metrics"].get("accuracy")
-    written_s = time.time() - max(written, default=time.time())
-    return RunLine(key=run, last_step=last_step, reward=reward, heldout_accuracy=heldout_accuracy, written_s=written_s)
+    metrics = run / "metrics.jsonl"
+    written = [path.stat().st_mtime for path in (run, run / "traces", metrics) if path.exists()]
+    last_step, reward, heldout_accuracy, unreadable = None, None, None, ""
+    if metrics.is_file():
+        try:
+            last_step, reward, heldout_accuracy = _end_of_record(metrics)
+        except (ValueError, LookupError, TypeError, AttributeError):  # the other runs of the folder are listed all the same
+            unreadable = metrics.name
+    return RunLine(
+        key=run,
+        last_step=max(steps if last_step is None else [*steps, last_step], default=None),
+        reward=reward,
+        heldout_accuracy=heldout_accuracy,
+        written_s=time.time() - max(written, default=time.time()),
+        unreadable=unreadable,
+    )
+
+
+def _end_of_record(metrics: Path) -> tuple[int | None, float | None, float | None]:
+    """The last step, its mean reward, and the last held-out accuracy; whatever error damaged lines lead to."""
+    # From the end, and only the two lines that are wanted: a long run has megabytes of them. The last may be cut off.
+    lines = [line for line in metrics.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    step_line = next((line for line in reversed(lines) if '"kind": "step"' in line), None)
+    heldout_line = next((line for line in reversed(lines) if '"kind": "heldout"' in line), None)
+    last_step = reward = accuracy = None
+    if step_line is not None:
+        event = json.loads(step_line)
+        last_step, reward = int(event["step"]), event["metrics"].get("reward")
+    if heldout_line is not None:
+        accuracy = json.loads(heldout_line)["metrics"].get("accuracy")
+    return last_step, reward, accuracy

@@ -33,22 +33,21 @@ def load_tokenizer(run: Path) -> Any:
     """Return the run's tokenizer (`tokenizers.Tokenizer`); raises `UserError` that says where it was looked for."""
     from tokenizers import Tokenizer
 
-    candidates, model = tokenizer_files(run)
+    candidates, sought = tokenizer_files(run)
     for path in candidates:
         if path.is_file():
             try:
                 return Tokenizer.from_file(str(path))
             except Exception as error:  # the Rust side raises plain Exception for a file that it cannot read
                 raise UserError(f"cannot read the tokenizer {str(path)!r}: {error}") from error
-    raise UserError(f"no tokenizer.json: not in the model folder {model!r}, not in a checkpoint of the run")
+    raise UserError(f"no tokenizer.json: {sought}, not in a checkpoint of the run")
 
 
-def tokenizer_files(run: Path) -> tuple[list[Path], str | None]:
-    """Return where the tokenizer may be, the best place first, and the model.path of the run's config.json."""
+def tokenizer_files(run: Path) -> tuple[list[Path], str]:
+    """Return where the tokenizer may be, the best place first; and what to say of the model's folder if it is nowhere."""
     candidates: list[Path] = []
-    model = None
-    if (run / "config.json").is_file():
-        model = json.loads((run / "config.json").read_text(encoding="utf-8"))["model"]["path"]
+    model, sought = _model_of(run)
+    if model is not None:
         candidates.append(Path(model).expanduser() / "tokenizer.json")
     candidates += sorted(run.glob("checkpoints/*/hf/tokenizer.json"), reverse=True)
     if model is not None and model.count("/") == 1 and not model.startswith((".", "/", "~")):
@@ -57,7 +56,21 @@ def tokenizer_files(run: Path) -> tuple[list[Path], str | None]:
 
         cached = try_to_load_from_cache(model, "tokenizer.json")
         candidates += [Path(cached)] if isinstance(cached, str) else []
-    return candidates, model
+    return candidates, sought
+
+
+def _model_of(run: Path) -> tuple[str | None, str]:
+    """The model.path of the run's config.json, None where it does not tell, and what to say when nothing is found there."""
+    saved = run / "config.json"
+    try:
+        model = json.loads(saved.read_text(encoding="utf-8"))["model"]["path"]
+    except FileNotFoundError:
+        return None, "the run has no config.json that names the model folder"
+    except (ValueError, LookupError, TypeError) as error:
+        return None, f"{str(saved)!r} is damaged: {type(error).__name__}: {error}"
+    if not isinstance(model, str):
+        return None, f"{str(saved)!r} is damaged: model.path is {model!r}"
+    return model, f"not in the model folder {model!r}"
 
 
 def token_spans(tokenizer: Any, token_ids: Sequence[int], text: str) -> list[TokenSpan]:

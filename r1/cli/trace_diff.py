@@ -100,7 +100,7 @@ def _print_comparison(console: "Console", of_steps: "dict[int, list[TraceRow]]")
     for step, rows in of_steps.items():
         rewards = [row.reward for row in rows if row.reward is not None]
         means = [mean_of([row.breakdown.get(name) for row in rows]) for name in parts]
-        answers = {_answer(row) for row in rows}
+        answers = {answer for row in rows if (answer := _answer(row))}
         table.add_row(
             *text_cells(step, len(rows), format_number(mean_of(rewards)), *map(format_number, means)),
             *text_cells(format_number(mean_of([row.num_tokens for row in rows]), ".1f")),
@@ -110,6 +110,7 @@ def _print_comparison(console: "Console", of_steps: "dict[int, list[TraceRow]]")
 
 
 def _answer(row: "TraceRow") -> str:
+    """"" where there is none."""
     from r1.completion_parts import answer_of, form_of
 
     return answer_of(row.prefill + row.completion, form_of(row.template)).strip()

@@ -122,6 +122,8 @@ def _config(run: ReportRun, index: int, *, is_compared: bool) -> Html:
     versions = (run.summary or {}).get("versions")
     known = [[name, version or "not installed"] for name, version in (versions or {}).items()]
     told = table(["package", "version"], known, class_="compare") if known else _NO_VERSIONS
+    if run.summary_problem:
+        told = element("p", f"They are not readable: {run.summary_problem}", class_="none")
     toml = element("pre", "\n".join(lines).strip(), class_="toml", tabindex="0")
     return joined(
         [

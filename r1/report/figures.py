@@ -9,7 +9,7 @@ from r1.config_text import option_values
 from r1.report.figure_list import figure_specs
 from r1.report.figure_spec import FigureSpec, Line
 from r1.report.runs import ReportRun
-from r1.report.series import Series, rounded, say_steps, series_of, smoothed, smoothing_window
+from r1.report.series import Series, rounded, say_steps, series_of, smoothed, smoothed_over, smoothing_window
 
 # Drawn by the page's script, which knows what these fields mean; `data` and `layout` are plotly's.
 Figure = Mapping[str, Any]
@@ -144,9 +144,13 @@ def _line_traces(
     yield raw | {"mode": "lines", "line": {"width": 1, **_WHOLE}, "opacity": 0.4}
     strong = _trace(smoothed(series, window), spec, name or "smoothed", color, run, line.label)
     dash = _DASHES[index % len(_DASHES)] if is_compared else "solid"
-    mean = f"%{{y:{_number_format(spec)}}} (mean of {window} steps)"
+    if name:  # the table of values tells the two apart by it
+        strong["meta"]["label"] += ", smoothed"
     # Compared runs are many: the values that were measured are enough in the hover box.
-    hover = {"hoverinfo": "skip", "hovertemplate": None} if is_compared else {"hovertemplate": mean}
+    hover: dict[str, Any] = {"hoverinfo": "skip", "hovertemplate": None}
+    if not is_compared:
+        mean = f"{strong['hovertemplate']} (mean of %{{customdata}} steps)"
+        hover = {"hovertemplate": mean, "customdata": smoothed_over(series, window)}
     yield strong | {"mode": "lines", "line": {"width": 2.4, "dash": dash, **_WHOLE}, **hover}
 
 

@@ -1,6 +1,7 @@
 """The figures of a run that fit on a line, as tiles for one run and as a table for several."""
 
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from r1.metrics import FORMAT_KEY
@@ -11,6 +12,9 @@ from r1.step_warnings import warnings_of
 
 MAX_WARNINGS = 4
 """Shown unfolded, the latest; what was said in the first steps is often of no more interest."""
+
+MAX_ENDED = 55
+"""Characters of how a run ended that stand beside its name; all of it stands beneath its faults."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,9 +42,11 @@ def headlines(run: ReportRun) -> list[Headline]:
 
 
 def state(run: ReportRun) -> str:
-    """Whether it has ended, as far as its folder tells."""
+    """Whether it has ended and how, as far as its folder tells."""
     if run.summary is None:
-        return "no summary yet"
+        return "summary not readable" if run.summary_problem else "no summary yet"
+    if ended := _ended_badly(run):
+        return f"ended by {textwrap.shorten(ended, MAX_ENDED, placeholder=' ...')}"
     if run.config is not None and run.last_step < run.config.num_steps:
         return "ended early"
     return "finished"
@@ -111,18 +117,38 @@ def warning_list(runs: Sequence[ReportRun]) -> Html | None:
 
 def fault_list(runs: Sequence[ReportRun]) -> Html | None:
     """The faults that summaries tell of, and how runs ended that did not end well."""
-    told = [(index, fault) for index, run in enumerate(runs) for fault in (run.summary or {}).get("faults", ())]
+    told = [(index, line) for index, run in enumerate(runs) for line in _fault_lines(run)]
     if not told:
         return None
     lines = (
-        element("li", run_name(runs[index].label, index) if len(runs) > 1 else None, " ", _fault_text(fault))
-        for index, fault in told
+        element("li", run_name(runs[index].label, index) if len(runs) > 1 else None, " ", line)
+        for index, line in told
     )
     return element("ul", *lines, class_="faults")
 
 
-def _fault_text(fault: str | Mapping[str, object]) -> str:
-    return fault if isinstance(fault, str) else "  ".join(f"{key} {value}" for key, value in fault.items())
+def _fault_lines(run: ReportRun) -> Iterator[str]:
+    if run.summary_problem:
+        yield f"not readable: {run.summary_problem}"
+    # An error that ended the run is the last of its faults as well.
+    yield from (_fault_text(fault) for fault in _told(run) if fault != (run.summary or {}).get("ended"))
+    if ended := _ended_badly(run):
+        yield f"ended by {ended}"
+
+
+def _fault_text(fault: object) -> str:
+    return "  ".join(f"{key} {value}" for key, value in fault.items()) if isinstance(fault, Mapping) else str(fault)
+
+
+def _told(run: ReportRun) -> Sequence[object]:
+    """The faults that the summary tells of: those of the last process."""
+    return (run.summary or {}).get("faults") or ()
+
+
+def _ended_badly(run: ReportRun) -> str:
+    """By what the last process was ended, in the words of its summary; "" if it finished, or where it is not told."""
+    ended: str = (run.summary or {}).get("ended") or "finished"
+    return "" if ended == "finished" else ended.rstrip(": ")  # an error may have no text of its own
 
 
 def _before_after(run: ReportRun, name: str, metric: str, spec: str, *, unit: str = "", error: str = "") -> Headline:
@@ -162,12 +188,19 @@ def _mismatch(run: ReportRun) -> Headline:
 
 
 def _faults(run: ReportRun) -> Headline:
-    counters = {name for event in run.steps for name in event["metrics"] if name.startswith("faults/")}
-    # The counters begin anew with each process: their largest values are what one of them has seen.
-    counted = sum(int(max(series_of(run.steps, name).known, default=0)) for name in counters)
-    told = len((run.summary or {}).get("faults", ()))
     skipped = int(sum(series_of(run.steps, "skipped_updates").known))
-    return Headline(name="Faults", value=str(max(counted, told)), remark=f"{skipped} skipped updates")
+    return Headline(name="Faults", value=str(_num_faults(run)), remark=f"{skipped} skipped updates")
+
+
+def _num_faults(run: ReportRun) -> int:
+    """Those of all processes: each counts anew, and has no counter of a kind before the first of it."""
+    before, counts = 0, dict[str, int]()
+    for event in run.steps:
+        last, counts = counts, {name: int(n) for name, n in event["metrics"].items() if n and name.startswith("faults/")}
+        if any(counts.get(name, 0) < count for name, count in last.items()):
+            before += sum(last.values())
+    # The summary has those after its last step as well.
+    return before + max(sum(counts.values()), len(_told(run)))
 
 
 def say_seconds(seconds: float) -> str:

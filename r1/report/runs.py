@@ -11,6 +11,9 @@ from r1.errors import UserError
 from r1.metrics import read_metrics
 from r1.report.saved_options import SavedOptions, read_saved_options
 
+# What a page reads of a summary; all but the first may be null, and missing in those of an older r1.
+_SUMMARY = (("steps", int), ("total_s", (int, float)), ("ended", str), ("faults", list), ("versions", dict))
+
 MAX_RUNS = 8
 """Colours that can be told apart, by the colour-blind too."""
 
@@ -28,7 +31,9 @@ class ReportRun:
     heldout: Sequence[Mapping[str, Any]]
     """The events of kind "heldout"."""
     summary: Mapping[str, Any] | None
-    """summary.json; None until the run has ended, and while it goes on after a resume."""
+    """summary.json; None until the run has ended, while it goes on after a resume, and where it cannot be read."""
+    summary_problem: str = ""
+    """Why it cannot be read."""
 
     @property
     def config(self) -> RunConfig | None:
@@ -70,20 +75,32 @@ def _load_run(path: Path, label: str, may_be_empty: bool) -> ReportRun:
     if not events and not may_be_empty:
         raise UserError(f"{str(path / 'metrics.jsonl')!r} holds no finished step; make the report after the first one")
     steps = [event for event in events if event["kind"] == "step"]
+    summary, problem = _summary(path, steps[-1]["step"] if steps else 0)
     return ReportRun(
         path=path,
         label=label,
         saved=read_saved_options(path),
         steps=steps,
         heldout=[event for event in events if event["kind"] == "heldout"],
-        summary=_summary(path, steps[-1]["step"] if steps else 0),
+        summary=summary,
+        summary_problem=problem,
     )
 
 
-def _summary(path: Path, last_step: int) -> Mapping[str, Any] | None:
-    """The summary, if it is of these steps: a run that was resumed has still the one of its earlier process."""
-    file = path / "summary.json"
-    if not file.is_file():
-        return None
-    summary: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return summary if summary.get("steps") == last_step else None
+def _summary(path: Path, last_step: int) -> tuple[Mapping[str, Any] | None, str]:
+    """The summary, if it is of these steps: one of an earlier process may lie in a copy of a run. And why it cannot be read."""
+    try:
+        summary: Any = json.loads((path / "summary.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None, ""
+    except ValueError as error:
+        return None, f"summary.json is damaged: {error}"
+    if not isinstance(summary, Mapping):
+        return None, "summary.json is damaged: it is no object"
+    if summary.get("steps") is None:
+        return None, "summary.json is damaged: it has no steps"
+    for name, kind in _SUMMARY:
+        value = summary.get(name)
+        if value is not None and not isinstance(value, kind):
+            return None, f"summary.json is damaged: {name} is {value!r}"
+    return (summary if summary["steps"] == last_step else None), ""

@@ -54,6 +54,18 @@ def smoothed(series: Series, window: int) -> Series:
     return Series(steps=series.steps, values=[None if value is None else next(means) for value in series.values])
 
 
+def smoothed_over(series: Series, window: int) -> list[int | None]:
+    """[N] Of how many values each of `smoothed` is the mean: fewer than the window at both ends.
+
+    >>> smoothed_over(Series(steps=[1, 2, 3, 4], values=[0.5, None, 0.75, 0.5]), window=3)
+    [2, None, 3, 2]
+    """
+    num_known = len(series.known)
+    reach, order = window // 2, iter(range(num_known))
+    places = [None if value is None else next(order) for value in series.values]
+    return [None if at is None else min(at, reach) + 1 + min(num_known - 1 - at, reach) for at in places]
+
+
 def rounded(value: float | None) -> float | None:
     """Six significant digits: what a figure can show, in a third of the file's size.
 

@@ -152,7 +152,7 @@
     }));
   };
 
-  // A row a step, a column a line: for those who cannot hover, and for copying.
+  // A row a step (or what else is along the axis), a column a line: for those who cannot hover, and for copying.
   const fillValues = (entry) => {
     entry.values.querySelector(".scroll")?.remove();
     if (!entry.values.open) return;
@@ -166,7 +166,7 @@
     );
     const table = make("table");
     const head = table.createTHead().insertRow();
-    head.append(...["step", ...traces.map((trace) => trace.meta.label)].map((name) => make("th", "", name)));
+    head.append(...[entry.figure.layout.xaxis.title.text, ...traces.map((trace) => trace.meta.label)].map((name) => make("th", "", name)));
     const inOrder = [...rows].sort(([a], [b]) => (typeof a === "number" ? a - b : 0));
     const body = table.createTBody();
     for (const [x, values] of inOrder) {
