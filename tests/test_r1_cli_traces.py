@@ -8,6 +8,7 @@ from scored_groups import scored_group
 from r1.cli.main import main
 from r1.cli.printing import printable
 from r1.report.markup import escape
+from r1.trace_choice import TraceChoice
 from r1.traces import write_traces
 
 ROOT = Path(__file__).parents[1]
@@ -64,6 +65,14 @@ def test_show_prints_the_first_completion_of_the_last_step(run_dir: Path, capsys
     assert "alpha" in shown
     assert "beta" not in shown
     assert "4 more" in shown
+
+
+def test_show_finds_the_last_step_with_a_completion_however_far_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for step in range(1, 16):
+        choice = TraceChoice.parse("text" if step == 2 else "text:0")
+        write_traces(tmp_path, step, [scored_group(["a"], [1.0])], template="plain", choice=choice)
+
+    assert output_of(capsys, "traces", "show", tmp_path).startswith("step 2  train  group 0  sample 0")
 
 
 def test_show_prints_everything_about_a_completion(run_dir: Path, capsys: pytest.CaptureFixture[str]):
