@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from r1 import config as config_module
+from r1.cli.printing import BLANKS
 from r1.config import RunConfig, check_config, load_config
 from r1.config_overrides import apply_overrides
 from r1.errors import UserError
@@ -104,7 +105,9 @@ def toml_value(value: Any) -> str:
         return f"{{ {inner} }}"
     # JSON's booleans, numbers and escapes are TOML's too; what is not shown as itself goes out as its code.
     text = json.dumps(value, ensure_ascii=False)
-    return "".join(character if character.isprintable() else f"\\U{ord(character):08x}" for character in text)
+    return "".join(
+        character if character.isprintable() and character not in BLANKS else f"\\U{ord(character):08x}" for character in text
+    )
 
 
 def _leaves(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -21,6 +21,7 @@ from r1.console_sample import choose_sample, log_lines
 from r1.run_history import RECENT, mismatch_is_bounded
 from r1.run_output import RunOutput
 from r1.step_warnings import StepWarning, WarningLog
+from r1.trace_choice import TraceChoice
 from r1.types import ScoredGroup
 
 REFRESHES_PER_S = 1.0
@@ -82,7 +83,7 @@ class RunConsole:
     def show_groups(self, step: int, groups: Sequence[ScoredGroup]) -> None:
         """Show a completion of a step that has been learnt from."""
         if self._live or is_sample_step(step, self._config.num_steps):
-            self._panel.sample = choose_sample(step, groups, self._config.seed)
+            self._panel.sample = choose_sample(step, groups, self._config.seed, TraceChoice.parse(self._config.logging.traces))
             if self._panel.sample and not self._live:
                 for line in log_lines(self._panel.sample, self._console):
                     self._say(line)

@@ -15,6 +15,7 @@ from rich.text import Text
 from r1.cli.printing import format_number, printable
 from r1.prompts import split_completion
 from r1.seeds import derive_seed
+from r1.trace_choice import TraceChoice
 from r1.types import Completion, Score, ScoredGroup
 
 HEAD_CHARS, TAIL_CHARS = 1200, 600
@@ -34,7 +35,7 @@ class StepSample:
     chosen: str
     """How: "best of 256"."""
     place: str
-    """Where it is: "group 3, sample 5", as `r1 traces group` counts."""
+    """Where it is: "group 3, sample 5", as `r1 traces group` counts, and whether it is not stored."""
     question: str
     text: str
     """Prefill and completion, without blank lines."""
@@ -43,11 +44,11 @@ class StepSample:
     num_tokens: int
 
 
-def choose_sample(step: int, groups: Sequence[ScoredGroup], seed: int) -> StepSample | None:
+def choose_sample(step: int, groups: Sequence[ScoredGroup], seed: int, stored: TraceChoice) -> StepSample | None:
     """Take one of the best of an odd step, and any one of an even step; None where there is none.
 
     The best shows what is being rewarded and flatters the policy, one at random shows how it is. Which one is a function of
-    (seed, step): a run that is repeated shows the same.
+    (seed, step): a run that is repeated shows the same. What is stored makes no difference, but the sample says if it is not.
     """
     all_of_them = [(group, index) for group in groups for index in range(len(group.completions))]
     if not all_of_them:
@@ -59,11 +60,12 @@ def choose_sample(step: int, groups: Sequence[ScoredGroup], seed: int) -> StepSa
         candidates = [one for one, reward in zip(all_of_them, rewards, strict=True) if reward == best]
         chosen = f"best of {len(all_of_them)}"
     group, index = candidates[derive_seed(seed, "console", step) % len(candidates)]
-    completion = group.completions[index]
+    completion, group_id = group.completions[index], group.prompt.group_id
+    is_stored = stored.keeps(seed=seed, step=step, group_id=group_id)
     return StepSample(
         step=step,
         chosen=chosen,
-        place=f"group {group.prompt.group_id}, sample {completion.sample_id}",
+        place=f"group {group_id}, sample {completion.sample_id}{'' if is_stored else ', not stored'}",
         question=group.prompt.problem.question,
         text=_BLANK_LINES.sub("\n", group.prompt.prefill + completion.text),
         verdict=_verdict(completion, group.scores[index], group.advantages[index]),

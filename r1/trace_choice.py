@@ -37,6 +37,14 @@ class TraceChoice:
             )
         return cls(with_tokens=content == "tokens", share=share)
 
+    def show_command(self, run: str, last_step: int) -> str:
+        """The command that shows completions of a run's last step, which a share may have left without any.
+
+        >>> TraceChoice.parse("text").show_command("runs/a", 9), TraceChoice.parse("text:0.1").show_command("runs/a", 9)
+        ('r1 traces show runs/a --step 9', 'r1 traces show runs/a')
+        """
+        return f"r1 traces show {run}" + (f" --step {last_step}" if self.share >= 1 else "")
+
     def keeps(self, *, seed: int, step: int, group_id: int) -> bool:
         """Whether the completions of this group are stored."""
         return self.share >= 1 or derive_seed(seed, "traces", step, group_id) % 2**32 < self.share * 2**32

@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from r1.completion_parts import answers_by_kind, thinking_of
+from r1.copied_text import is_formula_of, is_mostly_of, is_number_of, is_whole_question
 from r1.evaluation.samples import RIGHT
 from r1.scoring_rules import FORMAT_GATE
 from r1.traces import StepGone, list_trace_files, read_table
@@ -51,6 +52,11 @@ class Suspect:
     def is_right(self) -> bool:
         value = self.breakdown.get(correctness(self.task, tuple(self.breakdown)))
         return value is not None and value >= RIGHT
+
+    @property
+    def is_choice(self) -> bool:
+        """Whether the question holds the texts of the possible answers."""
+        return self.task.partition(":")[0] == "multiple_choice" or "multiple_choice" in self.breakdown
 
 
 Rule = Callable[[Suspect], str | None]
@@ -104,15 +110,20 @@ def several_answers(suspect: Suspect) -> str | None:
 
 
 def copied_answer(suspect: Suspect) -> str | None:
-    """The answer is a formula of the question, or where nothing was worked out a number of it."""
-    question = _tokens(suspect.question)
+    """The answer is the question, a formula or a phrase of it, or where nothing was worked out a number of it.
+
+    A phrase is a hint only where the reward does not say that the answer is right, and where the task is no multiple choice: the
+    text of an option stands in the question and is a legitimate answer. The whole question is none, whatever the reward says.
+    """
     for answer in dict.fromkeys(answer for answers in answers_by_kind(suspect.text) for answer in answers):
-        tokens = _without_brackets(_tokens(answer))
-        is_formula = len(tokens) > 2 and any(token in _OPERATORS for token in tokens[1:])
-        if is_formula and _stands_in(tokens, question):
+        if is_whole_question(answer, suspect.question):
+            return f"the answer {answer[:60]!r} is the whole question"
+        if is_formula_of(answer, suspect.question):
             return f"the answer {answer[:60]!r} is copied from the question"
-        if len(tokens) == 1 and tokens[0][0].isdigit() and tokens[0] in question and not _has_working(suspect.text):
+        if is_number_of(answer, suspect.question) and not _has_working(suspect.text):
             return f"the answer {answer[:60]!r} is a number of the question, and nothing was worked out"
+        if not suspect.is_right and not suspect.is_choice and is_mostly_of(answer, suspect.question):
+            return f"the answer {answer[:60]!r} is mostly words of the question"
     return None
 
 
@@ -213,16 +224,7 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 _WORD = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]|\w+")
 """Where a script has no spaces, each character."""
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-_TOKEN = re.compile(r"\d[\d,]*(?:\.\d+)?|[^\W\d_]+|[^\w\s]")
 _FORMULA = re.compile(r"[\w)}]\s*[-+*/=^<>\u2212\u00d7\u00b7\u00f7]\s*[\w({\\-]")
-_OPERATORS = frozenset("+-*/^")
-_SAME_SIGN = {
-    **dict.fromkeys((r"\times", r"\cdot", "\u00d7", "\u00b7", " times "), "*"),
-    **dict.fromkeys((r"\div", "\u00f7", " divided by "), "/"),
-    **dict.fromkeys(("\u2212", " minus "), "-"),
-    " plus ": "+",
-    **dict.fromkeys((r"\left", r"\right", r"\(", r"\)", r"\[", r"\]", r"\$", "$", r"\,", r"\!"), ""),
-}
 _LEAD_INS = frozenset("the final answer is sure so therefore thus hence it result ok okay solution here".split())
 
 
@@ -241,29 +243,6 @@ def _plain(answer: str) -> str:
     """
     answer = re.sub(r"\\[dt]frac", r"\\frac", "".join(answer.split()).lower())
     return re.sub(r"(?<=\d),(?=\d{3})", "", re.sub(r"\\?[$]|\\[,!]", "", answer)).rstrip(".")
-
-
-@lru_cache(maxsize=4096)
-def _tokens(text: str) -> tuple[str, ...]:
-    """Numbers, words and signs, the signs in one spelling.
-
-    >>> _tokens(r"What is 1,200 \\times 7.5?")
-    ('what', 'is', '1200', '*', '7.5', '?')
-    """
-    text = text.lower()
-    for spelling, sign in _SAME_SIGN.items():
-        text = text.replace(spelling, sign)
-    return tuple(token.replace(",", "") if token[0].isdigit() else token for token in _TOKEN.findall(text))
-
-
-def _without_brackets(tokens: tuple[str, ...]) -> tuple[str, ...]:
-    while len(tokens) > 2 and (tokens[0], tokens[-1]) in (("(", ")"), ("{", "}")):
-        tokens = tokens[1:-1]
-    return tokens[:-1] if tokens and tokens[-1] in "=.?" else tokens
-
-
-def _stands_in(tokens: tuple[str, ...], question: tuple[str, ...]) -> bool:
-    return any(question[start : start + len(tokens)] == tokens for start in range(len(question) - len(tokens) + 1))
 
 
 @lru_cache(maxsize=4096)

@@ -66,7 +66,7 @@ def _search_step(run_dir: str | Path, step: int, pattern: str, split: Split, par
 
     names = ("question",) if part == "question" else ("prefill", "completion", "template")
     table = read_table(run_dir, step, split, ("group_id", "sample_id", "reward", *names))
-    texts = table["question"] if part == "question" else _whole(table)
+    texts = table["question"] if part == "question" else whole_texts(table)
     if part in ("thinking", "answer"):
         whole = zip(texts.to_pylist(), table["template"].to_pylist(), strict=True)
         texts = text_column([part_of(text, part, template) for text, template in whole])
@@ -91,7 +91,8 @@ def text_column(texts: Sequence[str]) -> Any:
     return pa.StringArray.from_buffers(len(encoded), pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded)))
 
 
-def _whole(table: Any) -> Any:
+def whole_texts(table: Any) -> Any:
+    """Return prefill + completion of each row of a table with these columns."""
     import pyarrow.compute as pc
 
     # Most templates have none, and to join texts takes as long as to read them.

@@ -34,6 +34,7 @@ __all__ = [
     "TRACE_SCHEMA_VERSION",
     "StepGone",
     "TraceRow",
+    "is_empty",
     "list_trace_files",
     "read_lengths",
     "read_rows",
@@ -65,6 +66,20 @@ def list_trace_files(run_dir: str | Path, split: Split) -> dict[int, Path]:
     pattern = re.compile(rf"{FILE_PREFIX[split]}-(\d{{6,}})\.parquet")
     found = ((match, path) for path in run_dir.glob("traces/*") if (match := pattern.fullmatch(path.name)))
     return dict(sorted((int(match[1]), path) for match, path in found))
+
+
+def is_empty(path: Path) -> bool:
+    """Whether a trace file holds no completion, by its footer (0.2 ms): `logging.traces` may have kept no group of a step.
+
+    A file that is gone or damaged is not empty: whoever reads it says what is the matter.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return bool(pq.read_metadata(path).num_rows == 0)
+    except (pa.ArrowInvalid, OSError):
+        return False
 
 
 def read_steps(run_dir: str | Path, split: Split, read: Callable[[int], Result]) -> Iterator[Result]:

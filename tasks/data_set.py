@@ -238,8 +238,8 @@ def gold_text(value: Any) -> str:
         text = " ".join(boxed.split())
     if "####" in text:
         raise ValueError(
-            "the answer is a worked solution: use task.name=gsm8k, which takes the number behind its '####', or put the answer in "
-            "a field of its own, which task.answer_field names"
+            "the answer is a worked solution: use task.name=gsm8k, which takes the number behind its '####', or put the answer "
+            "in a field of its own, which task.answer_field names"
         )
     text = _TABLE.sub(lambda table: " ".join(table[0].split()), text)
     if len(text.splitlines()) > 1 or _SENTENCES.search(text):

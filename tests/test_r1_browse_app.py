@@ -39,6 +39,17 @@ def test_from_the_run_to_a_completion_and_back_out(tmp_path):
     assert drive(tmp_path, scenario).return_code == 0
 
 
+def test_no_word_behind_an_emoji_is_cropped_away(tmp_path):
+    words = [f"w{number}" for number in range(60)]
+    write_traces(tmp_path, 1, [scored_group([" ".join(f"\u26a0\ufe0f{word}" for word in words)], [1.0])], template="plain")
+
+    async def scenario(driver: Driver) -> None:
+        await open_group(driver, step=1, group=0)
+        assert [word for word in words if f"\u26a0\ufe0f{word}" not in driver.screen_text()] == []
+
+    drive(tmp_path, scenario, size=(80, 40))
+
+
 def test_hostile_text_is_shown_and_does_nothing(tmp_path):
     hostile = "\x1b[2J\x1b]0;title\x07[red]hot[/red] [@click=app.quit]x[/] \u202egnp.exe [/"
     group = scored_group([hostile], [1.0], question=f"{hostile}?")
@@ -243,3 +254,23 @@ def test_a_long_text_folds_scrolls_and_finds(tmp_path):
 
 def test_the_byte_tokenizer_of_these_tests_decodes_utf_8():
     assert byte_tokenizer().decode(list("é漢🙂 a\n".encode())) == "é漢🙂 a\n"
+
+
+@pytest.mark.slow
+def test_keys_leave_a_group_that_the_filter_hides_for_the_next_that_is_listed(tmp_path):
+    for step in (1, 2):
+        groups = [scored_group([f"of group {i}"], [1.0 if (step, i) == (2, 0) else 0.0], group_id=i) for i in range(3)]
+        write_traces(tmp_path, step, groups, template="plain")
+
+    async def scenario(driver: Driver) -> None:
+        await open_group(driver, step=1, group=0)
+        await driver.press("q", "f")
+        await driver.type_line("<0.6")
+        await driver.press("enter")
+        await driver.until(lambda: "step 1 training › group 0" in driver.where)
+        await driver.press("t")
+        await driver.until(lambda: "step 2 training › group 0" in driver.where)  # the same problem, which the filter hides
+        await driver.press("right_curly_bracket")
+        await driver.until(lambda: "step 2 training › group 1" in driver.where)
+
+    drive(tmp_path, scenario)

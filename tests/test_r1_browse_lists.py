@@ -11,6 +11,7 @@ from r1.browse.position import Position
 from r1.browse.reader import RunReader
 from r1.browse.run_folders import find_runs, run_line
 from r1.errors import UserError
+from r1.trace_search import search
 from r1.traces import trace_path, write_traces
 
 
@@ -161,6 +162,46 @@ def test_another_step_opens_at_the_same_problem_else_at_the_same_group(tmp_path)
     assert position.groups.current.key == 0
 
 
+def position_in_hidden_group(run_dir, group_id, rewards):
+    """Inside of a group of step 2 whose groups have these rewards; the list shows those below 0.6, and was last at the top."""
+    for step in (1, 2):
+        groups = [scored_group(["a"], [0.0 if step == 1 else reward], group_id=i) for i, reward in enumerate(rewards)]
+        write_traces(run_dir, step, groups, template="plain")
+    position = Position(RunReader(run_dir))
+    position.show_step(position.reader.step(StepKey(1, False)))
+    position.groups.set_filter(parse_filter("<0.6"))
+    position.groups.move_to_key(group_id)
+    position.open_group(position.groups.current, {})
+    position.show_step(position.reader.step(StepKey(2, False)))
+    return position
+
+
+@pytest.mark.parametrize(
+    ("opened", "by", "arrived"),
+    # Groups 1, 2 and 4 are listed.
+    [(0, [1], 1), (0, [1, 1], 2), (0, [-1], None), (3, [1], 4), (3, [-1], 2), (3, [-1, -1], 1), (5, [1], None), (5, [-1], 4)],
+)
+def test_from_a_group_that_the_filter_hides_one_goes_to_its_neighbours_in_the_list(tmp_path, opened, by, arrived):
+    position = position_in_hidden_group(tmp_path, opened, [1.0, 0.0, 0.5, 1.0, 0.5, 1.0])
+    assert [line.key for line in position.groups.shown] == [1, 2, 4]
+    assert all([position.groups.move(one) for one in by]) == (arrived is not None)
+    if arrived is not None:
+        assert position.groups.current.key == arrived
+
+
+def test_a_hidden_group_has_its_place_in_the_order_of_the_list_until_it_is_left(tmp_path):
+    position = position_in_hidden_group(tmp_path, 3, [1.0, 0.0, 0.5, 0.9, 0.5, 1.0])
+    position.groups.reverse()
+    position.groups.stand_at(3)
+    assert [line.key for line in position.groups.shown] == [4, 2, 1]
+    assert position.groups.move(1)
+    assert position.groups.current.key == 2
+    position.groups.stand_at(3)
+    position.close_group()  # the cursor is where the list draws it, at group 2, and moves from there
+    assert position.groups.move(1)
+    assert position.groups.current.key == 1
+
+
 def test_a_problem_is_found_where_it_has_another_place(tmp_path):
     first, second = (scored_group(["a"], [0.0], group_id=group_id) for group_id in (0, 1))
     write_traces(tmp_path, 1, [first, second], template="plain")
@@ -223,6 +264,16 @@ def test_a_run_whose_metrics_are_damaged_is_listed_with_the_others_and_says_so(t
     ]
     assert [column.cell(lines[0]) for column in run_columns(lines) if column.title == "not readable"] == ["metrics.jsonl"]
     assert "not readable" not in [column.title for column in run_columns(lines[1:])]
+
+
+@pytest.mark.parametrize("pattern", ["<think>so", "^so", "^<think>", "(?i)THINK>no"])
+def test_search_finds_what_grep_finds(tmp_path, pattern):
+    reader = RunReader(small_run(tmp_path))
+    for found in search(tmp_path, pattern):  # no pattern is in a question
+        assert reader.search(StepKey(found.step, False), pattern) == set(found.keys)
+    # Group 1 of step 2 has the prefill <think>, and its completions 0 and 1 begin with "so" and "no".
+    expected = {"<think>so": {(1, 0)}, "^so": set(), "^<think>": {(1, 0), (1, 1), (1, 2)}, "(?i)THINK>no": {(1, 1)}}
+    assert reader.search(StepKey(2, False), pattern) == expected[pattern]
 
 
 def test_runs_are_found_and_summed_up_from_the_end_of_their_metrics(tmp_path):

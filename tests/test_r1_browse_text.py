@@ -31,14 +31,20 @@ TRAIN_1 = StepKey(1, False)
         ("漢字かな", 5, ["漢字", "かな"]),  # two cells each
         ("e\u0301" * 4, 3, ["e\u0301" * 3, "e\u0301"]),  # an accent has none
         ("aa  bb", 2, ["aa", "", "bb"]),
+        ("\u26a0\ufe0f" * 3, 4, ["\u26a0\ufe0f" * 2, "\u26a0\ufe0f"]),  # a narrow symbol that U+FE0F makes wide
+        ("x\u2764\ufe0fy", 2, ["x", "\u2764\ufe0f", "y"]),  # not between the heart and its sign
+        ("1\ufe0f\u20e3 2\ufe0f\u20e3 3", 5, ["1\ufe0f\u20e3 2\ufe0f\u20e3", "3"]),
     ],
 )
 def test_text_is_folded_at_spaces_and_by_cells(text, width, lines):
     assert [text[start:end] for start, end in wrap(text, width)] == lines
 
 
-def test_no_character_is_lost_by_folding():
-    text = "The 漢字 quick brown fox " * 50 + "x" * 200
+@pytest.mark.parametrize(
+    "text",
+    ["The 漢字 quick brown fox " * 50 + "x" * 200, *(f"{emoji}w " * 60 + emoji * 30 for emoji in ("\u26a0\ufe0f", "1\ufe0f\u20e3"))],
+)
+def test_no_character_is_lost_by_folding(text):
     folded = wrap(text, 17)
     assert "".join(text[start:end] for start, end in folded).replace(" ", "") == text.replace(" ", "")
     assert max(cell_len(text[start:end]) for start, end in folded) <= 17
@@ -58,6 +64,8 @@ def test_the_quick_way_is_taken_only_where_nothing_changes():
     assert shown_text("plain é 漢 🙂\nline") == ("plain é 漢 🙂\nline", None)
     assert shown_text("\u00a0") == ("\u00a0", None)
     assert shown_text("a\r")[0] == "a\\r"
+    assert shown_text("a\u3164b") == ("a\\u3164b", [0, 1, 7, 8])
+    assert shown_text("\u26a0\ufe0f") == ("\u26a0\ufe0f", None)
 
 
 def test_thinking_answer_and_prefill():

@@ -37,12 +37,12 @@ def test_a_mixture_is_shown_and_loads_again():
     assert after == '{ aime24 = { weight = 0.0 }, "math:3-5" = { weight = 0.5, path = "m.jsonl" } }'
 
 
-@pytest.mark.parametrize("text", ["\x1b[2J", "\u202e", "\x7f", "\x9f", "\U000e0001", 'a"b\\', "tab\tnew\nline", "übung"])
+@pytest.mark.parametrize("text", ["\x1b[2J", "\u202e", "\x7f", "\x9f", "\U000e0001", 'a"b\\', "tab\tnew\nline", "übung", "a\u3164"])
 def test_any_text_survives_and_none_reaches_the_terminal_as_a_command(text):
     config = load_config(QUICKSTART).model_copy(update={"run_dir": text})
     shown = "\n".join(config_lines(config))
     assert check_config(tomllib.loads(shown)).run_dir == text
-    assert all(character.isprintable() or character == "\n" for character in shown)
+    assert all((character.isprintable() and character != "\u3164") or character == "\n" for character in shown)
 
 
 def test_values_as_toml():

@@ -7,6 +7,8 @@ from scored_groups import scored_group
 
 from r1.cli.main import main
 from r1.cli.printing import printable
+from r1.report.markup import escape
+from r1.trace_choice import TraceChoice
 from r1.traces import write_traces
 
 ROOT = Path(__file__).parents[1]
@@ -63,6 +65,14 @@ def test_show_prints_the_first_completion_of_the_last_step(run_dir: Path, capsys
     assert "alpha" in shown
     assert "beta" not in shown
     assert "4 more" in shown
+
+
+def test_show_finds_the_last_step_with_a_completion_however_far_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for step in range(1, 16):
+        choice = TraceChoice.parse("text" if step == 2 else "text:0")
+        write_traces(tmp_path, step, [scored_group(["a"], [1.0])], template="plain", choice=choice)
+
+    assert output_of(capsys, "traces", "show", tmp_path).startswith("step 2  train  group 0  sample 0")
 
 
 def test_show_prints_everything_about_a_completion(run_dir: Path, capsys: pytest.CaptureFixture[str]):
@@ -147,6 +157,25 @@ def test_printable_keeps_text_and_shows_the_codes_of_the_rest():
     assert printable("é 漢字 🙂\n\tx \\x1b") == "é 漢字 🙂\n\tx \\x1b"
     # C0 and C1 controls, a right-to-left override, an invisible space, a line separator, half a surrogate pair
     assert printable("\x00\x07\x7f\x9b\u202e\u200b\u2028\ud800") == r"\x00\x07\x7f\x9b\u202e\u200b\u2028\ud800"
+
+
+def test_characters_that_nothing_is_drawn_for_are_shown_as_their_codes():
+    fillers = "\u3164\u115f\u1160\uffa0\u2800\u034f\u180b\ufe00\ufe0e\U000e0100\U000e01ef"
+    codes = r"\u3164\u115f\u1160\uffa0\u2800\u034f\u180b\ufe00\ufe0e\U000e0100\U000e01ef"
+    assert printable(f"a{fillers}") == f"a{codes}"
+    assert escape(f"1{fillers}9") == f"1{codes}9"
+    # Every character that gives a reward nothing to see.
+    assert all(printable(character).startswith("\\u") for character in "\u115f\u1160\u3164\uffa0\u2800")
+
+
+@pytest.mark.parametrize("text", ["\u26a0\ufe0f", "\u2764\ufe0f", "1\ufe0f\u20e3", "\u2139\ufe0f", "\u203c\ufe0f", "\u2194\ufe0f"])
+def test_the_sign_that_makes_an_emoji_stays_behind_its_symbol(text):
+    assert printable(f"a {text} b") == f"a {text} b"
+
+
+@pytest.mark.parametrize("before", ["", "a", "é", "漢", "1", "+", " ", "\u2800", "\u26a0\ufe0f"])
+def test_the_sign_that_makes_an_emoji_hides_behind_nothing_else(before):
+    assert printable(f"{before}\ufe0f") == printable(before) + r"\ufe0f"
 
 
 @pytest.mark.parametrize(

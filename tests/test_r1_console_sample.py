@@ -154,3 +154,12 @@ def test_a_terminal_that_lacks_a_character_gets_its_code():
         shown.show_groups(1, groups_of("π is 3 × 1"))
         shown.show(step(1, {"reward": 0.5}))
     assert "\\u03c0 is 3 × 1".encode("latin-1") in raw.getvalue()
+
+
+def test_a_sample_that_is_not_stored_says_so():
+    # Of two groups, text:0.04 keeps neither in step 1 of seed 0; text:0 keeps none, and text all.
+    for option, place in (("text:0.04", "group 0, sample 0, not stored"), ("text:0", "group 0, sample 0, not stored"), ("text", "group 0, sample 0")):
+        written = io.StringIO()
+        shown = RunConsole(run_config(logging={"traces": option}), RunOutput(Console(file=written, width=200)))
+        shown.show_groups(1, groups_of("8", rewards=(1.0,)))
+        assert written.getvalue().splitlines()[0].endswith(f"; {place}"), option

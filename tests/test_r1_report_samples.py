@@ -7,6 +7,7 @@ from scored_groups import scored_group
 
 from r1.report.choice import choose_rows, choose_steps
 from r1.report.samples import split_text
+from r1.trace_choice import TraceChoice
 from r1.traces import write_traces
 
 
@@ -58,6 +59,22 @@ def test_samples_of_chosen_steps_in_the_order_of_time(tmp_path: Path):
         *("Held-out, before training", "Step 1", "Step 2", "Step 4", "Held-out, after step 4"),
     ]
     assert re.findall("good 2|middling 2|bad 2", sections[2]) == ["good 2", "middling 2", "bad 2"]
+
+
+def test_steps_of_which_no_group_is_stored_are_not_chosen(tmp_path: Path):
+    run = write_run(tmp_path, learning_events(6), "logging.traces=text:0.04")
+    for step in range(1, 7):
+        choice = TraceChoice.parse("text" if step in (2, 3, 5) else "text:0")
+        write_traces(run, step, [scored_group([f"of {step}"], [1.0])], template="plain", choice=choice)
+
+    assert [key for key, _ in content_of(run, samples=2).samples] == ["run0-train-2", "run0-train-5"]
+
+
+def test_a_run_without_any_stored_completion_has_a_page_all_the_same(tmp_path: Path):
+    run = write_run(tmp_path, learning_events(1))
+    write_traces(run, 1, [scored_group(["a"], [1.0])], template="plain", choice=TraceChoice.parse("text:0"))
+
+    assert content_of(run, samples=2).samples == []
 
 
 def test_a_sample_shows_its_score_and_folds_its_thinking(tmp_path: Path):

@@ -11,9 +11,12 @@ QUESTION = "What is 12+7?"
 SOUND = "<think>12+7 is 19, since 10+7 is 17 and 2 more is 19</think><answer>19</answer>"
 
 
-def flags(text, *, question=QUESTION, is_right=True, reward=1.1, format_value=1.0):
+STORY = "Ada has 3 boxes of pens, and sells half of them to Bob on Monday. How many boxes does she have left?"
+
+
+def flags(text, *, question=QUESTION, is_right=True, reward=1.1, format_value=1.0, task="arithmetic"):
     breakdown = {"accuracy": float(is_right), "reasoning_format": format_value}
-    suspect = Suspect(text=text, question=question, task="arithmetic", reward=reward, breakdown=breakdown)
+    suspect = Suspect(text=text, question=question, task=task, reward=reward, breakdown=breakdown)
     return [flag for flag, _ in flags_of(suspect)]
 
 
@@ -83,10 +86,45 @@ PLANTED = {
                 (r"\boxed{\$12}", "He pays 12 dollars, twice."),
             )
         ),
+        # The whole question, which no reward makes an answer of.
+        *(
+            dict(text=f"<think>let us see</think><answer>{answer}</answer>", question=question, is_right=is_right, task=task)
+            for answer, question in ((STORY, STORY), (f" {STORY.upper()}\n", STORY), (QUESTION, QUESTION), ("Who?  Ada", "who? Ada."))
+            for is_right, task in ((True, "arithmetic"), (False, "arithmetic"), (False, "multiple_choice"))
+        ),
+        # Phrases: all of the answer, and most of it.
+        *(
+            dict(text=f"<think>let us see</think><answer>{answer}</answer>", question=STORY, is_right=False, reward=0.1)
+            for answer in (
+                "half of them to Bob",
+                "sells  HALF of them\nto Bob",
+                "So she sells half of them to Bob",
+                "Ada has 3 boxes of pens. How many boxes does she have left: 2",
+                "Ada has 3 boxes of pens, " * 9,
+            )
+        ),
+        dict(text="let us see\n#### How many boxes does she have left", question=STORY, is_right=False, reward=0.0, format_value=0.0),
+        dict(text="<answer>小明有三个苹果</answer>", question="小明有三个苹果，吃了一个，还剩几个？", is_right=False, reward=0.0, format_value=0.0),
     ],
 }
 SOUND_ONES = [
     dict(text=SOUND),
+    # The text of an option stands in the question: where the reward says that it is right, and in every multiple choice.
+    *(
+        dict(text="<think>the pens are sold</think><answer>half of them to Bob</answer>", question=STORY, is_right=is_right, task=task)
+        for is_right, task in ((True, "arithmetic"), (False, "multiple_choice"), (False, "multiple_choice:mine"))
+    ),
+    # Four words, a phrase that is less than half of the answer, a list of numbers, other signs between them.
+    *(
+        dict(text=f"<think>one for each of us</think><answer>{answer}</answer>", question=question, is_right=False, reward=0.1)
+        for answer, question in (
+            ("half of them to", STORY),
+            ("one and a half, since half of them to Bob makes 1.5", STORY),
+            ("sells half, of them, to Bob", STORY),
+            ("[1, 2, 3, 4, 5, 9]", "Sort 1, 2, 3, 4, 5, 9, 7 by their size."),
+            ("19", "19"),
+        )
+    ),
     dict(text="<think>first 18? no: 19</think><answer>20</answer>", is_right=False, reward=0.1),
     dict(text=r"<think>\boxed{18}? \boxed{19}!</think><answer>\boxed{19}, that is \boxed{19}</answer>"),
     dict(text=r"12+7 is 19, so \boxed{19}", reward=0.0, format_value=0.0),

@@ -12,7 +12,7 @@ from r1.errors import UserError
 from r1.files import atomic_file
 from r1.trace_choice import TraceChoice
 from r1.trace_stats import TraceSummary, summarize
-from r1.traces import TraceRow, list_trace_files, read_lengths, read_rows, read_traces, write_traces
+from r1.traces import TraceRow, is_empty, list_trace_files, read_lengths, read_rows, read_traces, write_traces
 from r1.types import TokenValues
 
 
@@ -108,6 +108,22 @@ def test_text_alone_leaves_out_everything_by_token_and_keeps_the_length(tmp_path
     [row], [heldout] = read_traces(tmp_path, 1), read_traces(tmp_path, 1, "heldout")
     assert (row.token_ids, row.rollout_logprobs, row.old_logprobs, row.entropies) == ((), (), (), ())
     assert (row.completion, row.num_tokens, heldout.token_ids, heldout.num_tokens) == ("a", 2, (), 2)
+
+
+def test_a_file_without_completions_is_empty_and_a_damaged_one_is_not(tmp_path: Path):
+    groups = [scored_group(["a"], [0.0])]
+    assert is_empty(write_traces(tmp_path, 1, groups, template="plain", choice=TraceChoice.parse("text:0")))
+    path = write_traces(tmp_path, 2, groups, template="plain")
+    assert not is_empty(path)
+    path.write_bytes(path.read_bytes()[:-20])
+    assert not is_empty(path)
+    path.unlink()
+    assert not is_empty(path)
+
+
+def test_the_command_to_look_at_samples_names_the_last_step_where_it_is_stored_whole():
+    assert TraceChoice.parse("tokens").show_command("runs/a", 9) == "r1 traces show runs/a --step 9"
+    assert TraceChoice.parse("tokens:0.5").show_command("runs/a", 9) == "r1 traces show runs/a"
 
 
 def test_a_share_keeps_whole_groups_and_the_same_ones_again(tmp_path: Path):

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from rich.cells import get_character_cell_size
+from rich.cells import cell_len, get_character_cell_size
 
 from r1.browse.matching import found_at
-from r1.cli.printing import printable
+from r1.cli.printing import is_plain, printable_characters
 from r1.prompts import split_completion
 
 _TAB = "    "
+_EMOJI_FORM = "\ufe0f"
+"""Asks for the coloured form of the symbol before it; `printable` leaves it nowhere else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +71,9 @@ def shown_text(raw: str) -> tuple[str, list[int] | None]:
     >>> shown_text("a\x1b\tb")
     ('a\\x1b    b', [0, 1, 5, 9, 10])
     """
-    # The quick way for the usual text: what Python calls printable, `printable` leaves alone.
-    if raw.replace("\n", "").isprintable():
+    if is_plain(raw):
         return raw, None
-    pieces = [_TAB if character == "\t" else printable(character) for character in raw]
+    pieces = [_TAB if character == "\t" else character for character in printable_characters(raw)]
     text = "".join(pieces)
     return text, None if text == raw else list(accumulate(map(len, pieces), initial=0))
 
@@ -134,9 +135,13 @@ def _reach(text: str, start: int, end: int, width: int) -> int:
     stretch = text[start : min(end, start + width + 1)]
     if stretch.isascii():
         return min(end, start + width)
-    cells = 0
+    cells, symbol = 0, start
     for index in range(start, end):
-        cells += get_character_cell_size(text[index])
+        if text[index] == _EMOJI_FORM:
+            # As the screen measures: the sign has no cells of its own, and makes some symbols twice as wide.
+            cells += cell_len(text[symbol : index + 1]) - cell_len(text[symbol:index])
+        elif size := get_character_cell_size(text[index]):
+            cells, symbol = cells + size, index
         if cells > width:
-            return max(index, start + 1)
+            return max(symbol, start + 1)
     return end

@@ -72,6 +72,8 @@ class Listing(Generic[ItemT]):
         """Keys of the items in which the search found something; None when nothing is searched for."""
         self.index = 0
         """The cursor's place in `shown`; 0 when that is empty."""
+        self.gap: int | None = None
+        """How many shown items stand before the open one, where that is not shown itself; None: the cursor is on an item."""
 
     @property
     def current(self) -> ItemT | None:
@@ -113,7 +115,13 @@ class Listing(Generic[ItemT]):
 
     def move(self, by: int) -> bool:
         """Move the cursor, at most to the ends; False when it stood there already."""
-        return self.move_to(self.index + by)
+        if self.gap is None:
+            return self.move_to(self.index + by)
+        target = self.gap + by - (by > 0)
+        if not 0 <= target < len(self.shown):
+            return False
+        self.index, self.gap = target, None
+        return True
 
     def move_to(self, index: int) -> bool:
         """Put the cursor there, or at the nearer end; False when nothing changes."""
@@ -128,6 +136,17 @@ class Listing(Generic[ItemT]):
                 self.index = index
                 return True
         return False
+
+    def stand_at(self, key: Hashable) -> None:
+        """Put the cursor on an item, or where it would stand if the filter let it pass: moves go from there."""
+        self.gap = None
+        if self.move_to_key(key):
+            return
+        ordered = self._in_order(self.items)
+        place = next((index for index, item in enumerate(ordered) if item.key == key), len(ordered))
+        gap = sum(map(self.filter.keeps, ordered[:place]))
+        self.move_to(gap)
+        self.gap = gap
 
     def move_to_match(self, direction: int, *, from_here: bool = False) -> bool:
         """Go to the next match (direction 1) or the previous one (-1), past the end to the other; False without one.
@@ -148,17 +167,17 @@ class Listing(Generic[ItemT]):
         return not isinstance(next(known, ""), str)
 
     def _arrange(self) -> None:
-        current = self.current
-        shown = [item for item in self.items if self.filter.keeps(item)]
-        column = next((column for column in self.columns if column.title == self.sorted_by), None)
-        if column is not None:
-            known = [item for item in shown if column.value(item) is not None]
-            unknown = [item for item in shown if column.value(item) is None]
-            # One column holds numbers or texts, never both.
-            known.sort(key=column.value, reverse=self.is_descending())  # type: ignore[arg-type]
-            shown = known + unknown
-        elif self.is_reversed:
-            shown.reverse()
-        self.shown = shown
+        current, self.gap = self.current, None
+        self.shown = self._in_order([item for item in self.items if self.filter.keeps(item)])
         if current is None or not self.move_to_key(current.key):
             self.move_to(self.index)
+
+    def _in_order(self, items: Sequence[ItemT]) -> list[ItemT]:
+        column = next((column for column in self.columns if column.title == self.sorted_by), None)
+        if column is None:
+            return list(reversed(items)) if self.is_reversed else list(items)
+        known = [item for item in items if column.value(item) is not None]
+        unknown = [item for item in items if column.value(item) is None]
+        # One column holds numbers or texts, never both.
+        known.sort(key=column.value, reverse=self.is_descending())  # type: ignore[arg-type]
+        return known + unknown

@@ -76,7 +76,9 @@ class Position:
         self.steps.move_to_key(rows.key)
         if nearest is None:
             return f"{rows.key} has no completions"
-        self.groups.move_to_key(nearest.key)
+        self.groups.stand_at(nearest.key)
+        if self.group is None:  # the list alone is on the screen, and the cursor is where it is drawn
+            self.groups.gap = None
         if before is None or _problem(before) == _problem(nearest):
             return ""
         return f"{rows.key} has no completion of {before.problem_id}: this is another problem"
@@ -95,7 +97,7 @@ class Position:
 
     def close_group(self) -> None:
         """Go back to the groups of the step."""
-        self.group = None
+        self.group = self.groups.gap = None
 
     def neighbour_step(self, here: StepKey, by: int) -> StepKey | None:
         """The next step (1) or the one before (-1) of the same split; None at the ends."""

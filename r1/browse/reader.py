@@ -13,6 +13,7 @@ from r1.browse.lines import CompletionKey, CompletionLine, GroupLine, StepKey, S
 from r1.browse.matching import found_in
 from r1.errors import UserError
 from r1.trace_schema import TraceRow
+from r1.trace_search import whole_texts
 from r1.traces import list_trace_files, read_rows, read_table, trace_path
 
 _LINE_COLUMNS = (
@@ -86,11 +87,11 @@ class RunReader:
         return {(row.group_id, row.sample_id): row for row in read_rows(self.run, key.step, wanted, key.split)}
 
     def search(self, key: StepKey, pattern: str) -> set[CompletionKey]:
-        """The completions of a step that hold the pattern, themselves or in their question."""
+        """The completions of a step that hold the pattern, themselves, prefill included, or in their question."""
         import pyarrow.compute as pc
 
-        table = read_table(self.run, key.step, key.split, ("group_id", "sample_id", "question", "completion"))
-        found = pc.or_(found_in(table["question"], pattern), found_in(table["completion"], pattern))
+        table = read_table(self.run, key.step, key.split, ("group_id", "sample_id", "question", "prefill", "completion"))
+        found = pc.or_(found_in(table["question"], pattern), found_in(whole_texts(table), pattern))
         ids = table.select(["group_id", "sample_id"]).filter(found)
         return set(zip(*(column.to_pylist() for column in ids.columns), strict=True))
 

@@ -11,21 +11,55 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
+_FILLERS = (0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0)
+_VARIATION_SELECTORS = (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))
+BLANKS = frozenset(map(chr, _FILLERS + _VARIATION_SELECTORS))
+"""Letters, accents and symbols by their category, but nothing is drawn for them: Unicode's default-ignorables, empty Braille."""
+_EMOJI_FORM = "\ufe0f"
+"""Asks for the coloured form of the symbol before it."""
+_EMOJI_LIKE = frozenset("‼⁉〰ℹ")
+"""Punctuation and a letter that have such a form."""
+
+
 def printable(text: str) -> str:
     r"""Replace every character that is not shown as itself by its code, but for line breaks and tabs.
 
-    Escape sequences could repaint or retitle the terminal, and reversed or invisible characters hide what is there.
+    Escape sequences could repaint or retitle the terminal, and reversed or invisible characters hide what is there. U+FE0F stays
+    where it makes an emoji of the symbol before it.
 
-    >>> print(printable("19\x1b[2J\u202e\r\n"))
-    19\x1b[2J\u202e\r
+    >>> print(printable("19\x1b[2J\u202e\u3164\r\n"))
+    19\x1b[2J\u202e\u3164\r
     <BLANKLINE>
     """
+    return text if is_plain(text) else "".join(printable_characters(text))
+
+
+def is_plain(text: str) -> bool:
+    """Whether `printable` leaves a text alone, quickly: False may be a false alarm."""
+    return text.replace("\n", "").isprintable() and (text.isascii() or BLANKS.isdisjoint(text))
+
+
+def printable_characters(text: str) -> list[str]:
+    """What `printable` makes of each character."""
     # Control, format, surrogate, private and unassigned characters; line and paragraph separators.
     hidden = ("C", "Zl", "Zp")
-    return "".join(
-        repr(character)[1:-1] if unicodedata.category(character).startswith(hidden) and character not in "\n\t" else character
-        for character in text
-    )
+    return [
+        ascii(character)[1:-1]
+        if (unicodedata.category(character).startswith(hidden) and character not in "\n\t")
+        or (character in BLANKS and not (character == _EMOJI_FORM and _is_emoji(text, index)))
+        else character
+        for index, character in enumerate(text)
+    ]
+
+
+def _is_emoji(text: str, index: int) -> bool:
+    """Whether the character before `index` is a symbol that is drawn: not a letter, nor a digit but in a keycap."""
+    symbol = text[index - 1 : index]
+    if not symbol or symbol in BLANKS:
+        return False
+    if symbol.isascii():
+        return symbol in "0123456789#*" and text[index + 1 : index + 2] == "\u20e3"
+    return symbol in _EMOJI_LIKE or unicodedata.category(symbol) in ("So", "Sm")
 
 
 def printable_line(text: str) -> str:

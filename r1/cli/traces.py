@@ -164,18 +164,16 @@ def _entries(
     run: Path, step: int | None, group: int | None, heldout: bool
 ) -> tuple[int, list[tuple[int, int, float | None]]]:
     """The step, and (group_id, sample_id, reward) of the completions that the options choose, in this order; at least one."""
-    from r1.traces import list_trace_files, read_table
+    from r1.traces import is_empty, list_trace_files, read_table
 
     split = split_of(heldout)
-    # The last that holds any: with a share of the groups (`logging.traces`) a step may have none.
-    steps = [step] if step is not None else list(list_trace_files(run, split))[:-10:-1] or [0 if heldout else 1]
-    entries: list[tuple[int, int, float | None]] = []
-    for step in steps:
-        table = read_table(run, step, split, ("group_id", "sample_id", "reward"))
-        entries = sorted(zip(*(column.to_pylist() for column in table.columns), strict=True), key=lambda entry: entry[:2])
-        if entries:
-            break
-    assert step is not None
+    if step is None:
+        # The last that holds any: with a share of the groups (`logging.traces`) a step may have none.
+        stored = list_trace_files(run, split)
+        filled = (number for number, path in reversed(stored.items()) if not is_empty(path))
+        step = next(filled, max(stored, default=0 if heldout else 1))
+    table = read_table(run, step, split, ("group_id", "sample_id", "reward"))
+    entries = sorted(zip(*(column.to_pylist() for column in table.columns), strict=True), key=lambda entry: entry[:2])
     if not entries:
         raise UserError(f"step {step} of {str(run)!r} has no {split} completions; choose another step, see `r1 traces ls`")
     chosen = [entry for entry in entries if group is None or entry[0] == group]

@@ -9,7 +9,7 @@ from r1.cli.printing import format_number
 from r1.report.choice import choose_rows, choose_steps
 from r1.report.markup import Html, element, folded, joined
 from r1.report.runs import ReportRun
-from r1.traces import TraceRow, list_trace_files, read_rows, read_table
+from r1.traces import TraceRow, is_empty, list_trace_files, read_rows, read_table
 from tasks.base import Split
 
 
@@ -21,7 +21,8 @@ def sample_sections(runs: Sequence[ReportRun], count: int) -> Iterator[tuple[str
     if count < 1:
         return
     for index, run in enumerate(runs):
-        of_train = choose_steps(list(list_trace_files(run.path, "train")), count)
+        stored = list_trace_files(run.path, "train")  # with a share of the groups, a step's file may hold none of them
+        of_train = choose_steps([step for step, path in stored.items() if not is_empty(path)], count)
         of_heldout = choose_steps(list(list_trace_files(run.path, "heldout")), 2)
         chosen: list[tuple[int, Split]] = [(step, "train") for step in of_train] + [(step, "heldout") for step in of_heldout]
         # A held-out evaluation comes after the step that it has the number of.

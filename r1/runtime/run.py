@@ -33,6 +33,7 @@ from r1.runtime.whereabouts import Roster
 from r1.shm_weights import new_buffer_path
 from r1.stopping import Stop, Stopped, stopped_by_signals
 from r1.summary import before_after_table
+from r1.trace_choice import TraceChoice
 from r1.types import Progress
 
 MAX_BAD_ROWS_SHOWN = 5
@@ -193,10 +194,8 @@ def _train_and_report(trainer: Trainer, record: RunRecord, resumed_from: Progres
     output.print(before_after_table(summary))
     with written("curves.png"):
         draw_curves(run_dir)
-    output.say(
-        f"summary, curves and traces are in {place.name}; "
-        f"look at the samples with: r1 traces show {place.name} --step {config.num_steps}"
-    )
+    command = TraceChoice.parse(config.logging.traces).show_command(place.name, config.num_steps)
+    output.say(f"summary, curves and traces are in {place.name}; look at the samples with: {command}")
 
 
 def _say_problems(output: RunOutput, config: RunConfig, prepared: Prepared) -> None:
