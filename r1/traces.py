@@ -6,7 +6,6 @@ Any Parquet reader will do: `pandas.read_parquet("RUN/traces/step-000012.parquet
 """
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from r1.trace_schema import (
     TraceRow,
     columns_to_read,
     in_current_schema,
+    trace_file,
     trace_path,
     trace_row,
 )
@@ -61,10 +61,9 @@ def list_trace_files(run_dir: str | Path, split: Split) -> dict[int, Path]:
         raise UserError(
             f"run folder {str(run_dir)!r} does not exist; give the folder that the run writes to, e.g. runs/NAME-YYYYMMDD-HHMMSS"
         )
-    # The pattern leaves out what `atomic_file` has not finished.
-    pattern = re.compile(rf"{FILE_PREFIX[split]}-(\d{{6,}})\.parquet")
-    found = ((match, path) for path in run_dir.glob("traces/*") if (match := pattern.fullmatch(path.name)))
-    return dict(sorted((int(match[1]), path) for match, path in found))
+    # Not what `atomic_file` has not finished.
+    found = ((known[1], path) for path in run_dir.glob("traces/*") if (known := trace_file(path.name)) and known[0] == split)
+    return dict(sorted(found))
 
 
 def read_steps(run_dir: str | Path, split: Split, read: Callable[[int], Result]) -> Iterator[Result]:
