@@ -157,7 +157,7 @@ def _opened(run_dir: str | Path, step: int, split: Split) -> Iterator[Any]:
         raise StepGone(f"no {split} traces of step {step} in {str(run_dir)!r}; {_say_steps(steps)}")
     try:
         # Not pq.read_table: it would add a column for a run folder that is called like "lr=1e-4".
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             missing = [name for name in _FROM_THE_FIRST if name not in file.schema_arrow.names]
             if missing:
                 raise UserError(f"trace file {str(path)!r} was not written by r1: it has no column {missing[0]!r}; remove it")
@@ -170,7 +170,8 @@ def _opened(run_dir: str | Path, step: int, split: Split) -> Iterator[Any]:
             yield file
     except FileNotFoundError as error:  # a run that goes back to a checkpoint removes what it is going to write again
         raise StepGone(f"trace file {str(path)!r} was removed just now; see `r1 traces ls` for what is there") from error
-    except (pa.ArrowInvalid, OSError) as error:  # OSError: what does not decompress
+    # OSError: what does not decompress, or has another checksum; the others: a footer, which has none.
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"trace file {str(path)!r} is damaged ({reason}); remove it") from error
 
