@@ -4,21 +4,26 @@ A second call fetches what is new: SCRATCH/.fetched.json says which version of e
 """
 
 import json
+import re
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from r1.checkpoint import FOLDER
 from r1.errors import UserError
 from r1.evaluation.model import find_model
 from r1.files import atomic_file
 from r1.run_place import users_to_mend
-from r1.storage import PROBE_S, Storage, StorageError, is_url, make_scratch, open_storage, scratch_folder
+from r1.storage import PROBE_S, Storage, StorageError, is_url, local_path, make_scratch, open_storage, scratch_folder
+from r1.trace_schema import trace_file
 
 FOLLOW_EVERY_S = 10.0
 _STATE = ".fetched.json"
 _RECORD = ("config.json", "metrics.jsonl", "summary.json")
+_PROOF = re.compile(rf"{FOLDER}/step-[0-9]+/(progress\.json|learner/\.metadata)")
+"""What a checkpoint is complete with."""
 
 
 def local_run(run: str | Path) -> Path:
@@ -50,7 +55,7 @@ def local_model(model: str, checkpoint: str | None = None) -> tuple[str, Any]:
     if not is_url(model):
         return find_model(model, checkpoint)
     # What shows which checkpoints are complete, and which is the best. The record without traces: those may be large.
-    folder = _fetch(model, lambda name: name in _RECORD or name.endswith(("/progress.json", "/learner/.metadata")))
+    folder = _fetch(model, lambda name: name in _RECORD or _PROOF.fullmatch(name) is not None)
     path, config = find_model(str(folder), checkpoint)
     weights = Path(path).relative_to(folder).as_posix()
     _fetch(model, lambda name: name.startswith(f"{weights}/"))
@@ -59,7 +64,8 @@ def local_model(model: str, checkpoint: str | None = None) -> tuple[str, Any]:
 
 def is_read(name: str) -> bool:
     """Whether a command may look at the file: not checkpoints, and not what belongs to trackers."""
-    return name in _RECORD or name.startswith("traces/")
+    folder, _, last = name.rpartition("/")
+    return name in _RECORD or (folder == "traces" and trace_file(last) is not None)
 
 
 def local_config(run: str) -> Path:
@@ -83,14 +89,14 @@ def _update(storage: Storage, folder: Path, is_wanted: Callable[[str], bool]) ->
     make_scratch(folder)
     state = _state(folder)
     for name in [name for name in state if is_wanted(name) and name not in there]:  # a run that went back has removed it
-        (folder / name).unlink(missing_ok=True)
+        local_path(folder, name).unlink(missing_ok=True)
         del state[name]
     # metrics.jsonl last: it tells of the steps whose traces are there.
     for name in sorted(filter(is_wanted, there), key=lambda name: name == "metrics.jsonl"):
         stored = there[name]
-        if state.get(name) != [stored.size, stored.version] or not (folder / name).is_file():
+        if state.get(name) != [stored.size, stored.version] or not local_path(folder, name).is_file():
             try:
-                storage.download(name, folder / name, stored.size)
+                storage.download(name, folder, stored.size)
             except StorageError:
                 if name in storage.files(name.rpartition("/")[0]):
                     raise

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from r1.run_place import writer_of
-from r1.storage import StorageError, make_scratch, open_storage, scratch_folder
+from r1.storage import StorageError, local_path, make_scratch, open_storage, scratch_folder
 
 PAUSE_S = 5.0
 """Before a failed file is sent again."""
@@ -56,9 +56,9 @@ class NodeScratch:
         make_scratch(self.folder)
         self.drop(checkpoint)  # what an earlier attempt has left may be of the same size
         for name, stored in self._storage.files(f"{checkpoint}/learner").items():
-            path = self.folder / name
+            path = local_path(self.folder, name)
             if not path.is_file() or path.stat().st_size != stored.size:
-                self._storage.download(name, path, stored.size)
+                self._storage.download(name, self.folder, stored.size)
         return self.folder / checkpoint
 
     def drop(self, checkpoint: str) -> None:

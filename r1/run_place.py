@@ -216,7 +216,7 @@ def _fetch(storage: Storage, folder: Path) -> None:
             (folder / checkpoint / PARTS_AT_URL).touch()
     for name in wanted:
         if name in there and not (folder / name).is_file():
-            storage.download(name, folder / name, there[name].size)
+            storage.download(name, folder, there[name].size)
             state.sent[name] = file_state(folder / name)
     state.save(folder)
 

@@ -104,7 +104,8 @@ def checked_url(url: str, option: str = "run_dir") -> str:
             f"option '{option}': the URL {parts.scheme}://...@{place} holds a password, which would lie in config.json and in "
             "logs; leave it out, and give it by the environment (docs/storage.md)"
         )
-    if not (parts.netloc + parts.path).strip("/"):
+    # The scratch folder takes the last name, and is emptied.
+    if not (parts.netloc + parts.path).strip("/") or posixpath.basename(parts.path.rstrip("/")) in (".", ".."):
         raise UserError(f"option '{option}': {url!r} names no folder; give one, e.g. s3://bucket/runs/first")
     return url.rstrip("/")
 
@@ -127,6 +128,20 @@ def make_scratch(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot create {str(folder)!r}: {error.strerror}; set TMPDIR to a folder with room") from error
+
+
+def local_path(folder: Path, name: str) -> Path:
+    """Where a file of a URL lies in the folder that stands for it; a `StorageError` for a name that leads out of it.
+
+    Whoever can write to the URL chooses the names, and object stores take any: "traces/../../../.bashrc" too.
+
+    >>> str(local_path(Path("node"), "traces/step-000001.parquet"))
+    'node/traces/step-000001.parquet'
+    """
+    path = Path(name)
+    if path.is_absolute() or path.drive or ".." in path.parts or not path.parts:
+        raise StorageError(f"the name {name!r} of a file there leads out of the folder; remove that file")
+    return folder / path
 
 
 class Storage:
@@ -173,8 +188,9 @@ class Storage:
 
         self._change([name], put, f"did not take {name}", CALL_S + path.stat().st_size / SLOWEST_BYTES_PER_S)
 
-    def download(self, name: str, path: Path, size: int = 0) -> None:
-        """Fetch a file; at `path` is the old one or all of the new one. size: bytes, for the time limit."""
+    def download(self, name: str, folder: Path, size: int = 0) -> None:
+        """Fetch a file to its `local_path`; there is the old one or all of the new one. size: bytes, for the time limit."""
+        path = local_path(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
         try:

@@ -5,6 +5,7 @@ and DuckDB all read are used: a list of (name, value) where a map would be the n
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -87,7 +88,21 @@ class TraceRow:
 FILE_PREFIX: Mapping[Split, str] = {"train": "step", "heldout": "heldout"}
 TOKEN_COLUMNS = ("token_ids", "rollout_logprobs", "old_logprobs", "entropies")
 """Those with a number for each token: most of a file."""
+_FILE_NAME = re.compile(rf"({'|'.join(FILE_PREFIX.values())})-([0-9]{{6,}})\.parquet")
 COLUMNS = tuple(column.name for column in fields(TraceRow))
+
+
+def trace_file(name: str) -> tuple[Split, int] | None:
+    """The split and step of a file in RUN/traces; None for a name that `trace_path` does not give.
+
+    >>> trace_file("heldout-000012.parquet"), trace_file(".step-000012.parquet.tmp")
+    (('heldout', 12), None)
+    """
+    found = _FILE_NAME.fullmatch(name)
+    if found is None:
+        return None
+    split: Split = "train" if found[1] == FILE_PREFIX["train"] else "heldout"
+    return split, int(found[2])
 
 
 def trace_path(run_dir: str | Path, step: int, split: Split) -> Path:

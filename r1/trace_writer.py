@@ -67,6 +67,8 @@ def write_traces(
             use_dictionary=texts,
             use_byte_stream_split=floats,
             row_group_size=ROWS_PER_ROW_GROUP,
+            # Without, a flipped bit is mostly read as another number.
+            write_page_checksum=True,
         )
     return path
 

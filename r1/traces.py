@@ -6,7 +6,6 @@ Any Parquet reader will do: `pandas.read_parquet("RUN/traces/step-000012.parquet
 """
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from r1.trace_schema import (
     TraceRow,
     columns_to_read,
     in_current_schema,
+    trace_file,
     trace_path,
     trace_row,
 )
@@ -62,10 +62,9 @@ def list_trace_files(run_dir: str | Path, split: Split) -> dict[int, Path]:
         raise UserError(
             f"run folder {str(run_dir)!r} does not exist; give the folder that the run writes to, e.g. runs/NAME-YYYYMMDD-HHMMSS"
         )
-    # The pattern leaves out what `atomic_file` has not finished.
-    pattern = re.compile(rf"{FILE_PREFIX[split]}-(\d{{6,}})\.parquet")
-    found = ((match, path) for path in run_dir.glob("traces/*") if (match := pattern.fullmatch(path.name)))
-    return dict(sorted((int(match[1]), path) for match, path in found))
+    # Not what `atomic_file` has not finished.
+    found = ((known[1], path) for path in run_dir.glob("traces/*") if (known := trace_file(path.name)) and known[0] == split)
+    return dict(sorted(found))
 
 
 def is_empty(path: Path) -> bool:
@@ -173,7 +172,7 @@ def _opened(run_dir: str | Path, step: int, split: Split) -> Iterator[Any]:
         raise StepGone(f"no {split} traces of step {step} in {str(run_dir)!r}; {_say_steps(steps)}")
     try:
         # Not pq.read_table: it would add a column for a run folder that is called like "lr=1e-4".
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             missing = [name for name in _FROM_THE_FIRST if name not in file.schema_arrow.names]
             if missing:
                 raise UserError(f"trace file {str(path)!r} was not written by r1: it has no column {missing[0]!r}; remove it")
@@ -186,7 +185,8 @@ def _opened(run_dir: str | Path, step: int, split: Split) -> Iterator[Any]:
             yield file
     except FileNotFoundError as error:  # a run that goes back to a checkpoint removes what it is going to write again
         raise StepGone(f"trace file {str(path)!r} was removed just now; see `r1 traces ls` for what is there") from error
-    except (pa.ArrowInvalid, OSError) as error:  # OSError: what does not decompress
+    # OSError: what does not decompress, or has another checksum; the others: a footer, which has none.
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"trace file {str(path)!r} is damaged ({reason}); remove it") from error
 

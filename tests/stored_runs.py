@@ -61,8 +61,8 @@ class ToldStorage(Storage):
         super().upload(path, name)
         self.events.append(f"sent {name}")
 
-    def download(self, name, path, size=0):
-        super().download(name, path, size)
+    def download(self, name, folder, size=0):
+        super().download(name, folder, size)
         self.events.append(f"fetched {name}")
 
     def remove(self, names):

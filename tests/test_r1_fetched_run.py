@@ -1,6 +1,7 @@
 """Commands given a URL: what is fetched, and that a second call fetches what is new."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 from stored_runs import ToldStorage, begin, config_at, write_checkpoint, write_step
@@ -10,7 +11,7 @@ from r1.cli.main import main
 from r1.config_text import read_config
 from r1.errors import UserError
 from r1.fetched_run import local_model, local_run
-from r1.storage import PROBE_S, StorageError
+from r1.storage import PROBE_S, StorageError, Stored
 
 
 @pytest.fixture
@@ -62,6 +63,41 @@ def test_of_a_model_the_chosen_weights_come(run):
     assert fetched(told) == ["checkpoints/step-000002/hf/model.safetensors"]
     with pytest.raises(UserError, match="no 'step-000003' in"):  # not finished
         local_model(told.url, "step-000003")
+
+
+def listed_too(monkeypatch, there, told, name):
+    """The listing has this name as well, as an object store may, and its file can be fetched."""
+    planted = there / name
+    planted.parent.resolve().mkdir(parents=True, exist_ok=True)
+    planted.write_text("planted")
+    files = told.files
+    monkeypatch.setattr(told, "files", lambda folder="": files(folder) | {name: Stored(size=7, version="1")})
+
+
+@pytest.mark.parametrize(
+    "name", ["traces/../../planted/step-000001.parquet", "traces/notes.txt", "traces/more/step-000001.parquet", "traces/step-1.parquet"]
+)
+def test_of_a_run_only_its_own_files_are_fetched(run, monkeypatch, tmp_path, name):
+    there, told = run
+    listed_too(monkeypatch, there, told, name)
+    local_run(told.url)
+    assert not [path for path in (tmp_path / "node").rglob("*") if path.is_file() and path.read_text() == "planted"]
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("x/../../planted/progress.json", None),
+        ("checkpoints/step-000002/hf/../../../../planted", "'checkpoints/step-000002/hf/../../../../planted' of a file there leads out"),
+    ],
+)
+def test_a_models_files_stay_in_its_folder(run, monkeypatch, tmp_path, name, error):
+    there, told = run
+    (there / "x").mkdir()
+    listed_too(monkeypatch, there, told, name)
+    with pytest.raises(UserError, match=error) if error else nullcontext():
+        local_model(told.url)
+    assert not [path for path in (tmp_path / "node").rglob("*") if path.is_file() and path.read_text() == "planted"]
 
 
 def test_commands_take_a_url(run, capsys):

@@ -14,7 +14,7 @@ from r1.run_place import begin_writing, new_place, resumed_place
 from r1.runtime import calls
 from r1.runtime.calls import Worker
 from r1.runtime.learner_nodes import HasScratch, LearnerNodes
-from r1.storage import StorageError, open_storage, scratch_folder
+from r1.storage import StorageError, Stored, open_storage, scratch_folder
 from r1.types import Progress
 
 
@@ -180,3 +180,14 @@ def test_the_next_checkpoint_takes_the_place_of_one_that_is_not_sent(nodes, monk
     monkeypatch.setattr(NodeScratch, "upload", upload)
     assert group.problem_of_sending(save(place, ranks, 2), 5.0) is None
     assert "checkpoints/step-000002/learner/__1_0.distcp" in place.storage.files()
+
+
+def test_a_node_writes_nothing_outside_its_scratch_folder(nodes, tmp_path):
+    (tmp_path / "run/checkpoints/step-000001/learner").mkdir(parents=True)
+    (tmp_path / "planted").write_text("planted")
+    name = "checkpoints/step-000001/learner/../../../../planted"  # as an object store may list it
+    scratch = NodeScratch(f"file://{tmp_path}/run", "writer")
+    scratch._storage.files = lambda folder: {name: Stored(size=7, version="1")}
+    with pytest.raises(StorageError, match="leads out of the folder"):
+        scratch.fetch("checkpoints/step-000001")
+    assert not list(nodes.root.rglob("driver/**/planted"))

@@ -26,13 +26,20 @@ def test_files_go_there_and_come_back(storage, tmp_path):
     storage.write("b", b"6")
     assert [(name, stored.size) for name, stored in storage.files().items()] == [("b", 1), ("traces/a", 5)]
     assert list(storage.files("traces")) == ["traces/a"]
-    storage.download("traces/a", tmp_path / "x/y")
-    assert (tmp_path / "x/y").read_bytes() == b"12345"
-    assert [path.name for path in (tmp_path / "x").iterdir()] == ["y"]
+    storage.download("traces/a", tmp_path / "x")
+    assert (tmp_path / "x/traces/a").read_bytes() == b"12345"
+    assert [path.name for path in (tmp_path / "x/traces").iterdir()] == ["a"]
     storage.remove(["b", "never there"])
     assert list(storage.files()) == ["traces/a"]
     storage.probe()
     assert list(storage.files()) == ["traces/a"], "the probe has left something"
+
+
+@pytest.mark.parametrize("name", ["traces/../../planted", "..", "/planted", ""])
+def test_a_name_that_leads_out_of_the_folder_is_refused(storage, tmp_path, name):
+    with pytest.raises(StorageError, match=f"the name '{name}' of a file there leads out of the folder"):
+        storage.download(name, tmp_path / "node/run")
+    assert not (tmp_path / "node").exists()
 
 
 def test_another_content_is_another_version(storage):
@@ -117,6 +124,8 @@ def test_a_storage_that_gives_back_other_bytes_is_found(tmp_path, monkeypatch):
     [
         ("s3://", ["names no folder"]),
         ("file:///", ["names no folder"]),
+        ("file:///mnt/runs/..", ["names no folder"]),
+        ("s3://bucket/./", ["names no folder"]),
         ("simplecache::s3://bucket/run", ["chain"]),
         ("nonsense://bucket/run", ["cannot be used", "nonsense"]),
         ("gs://bucket/run", ["needs the package gcsfs", "pip install 'r1[gcs]'"]),

@@ -275,6 +275,21 @@ def test_a_damaged_file_and_a_file_of_the_future_are_explained(tmp_path: Path):
         read_traces(tmp_path, 1)
 
 
+def test_every_damaged_bit_of_a_page_is_found_and_files_without_checksums_are_read(tmp_path: Path):
+    path = write_traces(tmp_path, 1, [scored_group(["a" * 50, "b"], [0.25, 1.0], num_tokens=[90, 9])], template="plain")
+    table, rows, whole = pq.read_table(path), read_traces(tmp_path, 1), path.read_bytes()
+    columns = pq.read_metadata(path).row_group(0)
+    for column in map(columns.column, range(columns.num_columns)):
+        # The last byte of a column's last page: a value, or what is compressed of it.
+        place = (column.dictionary_page_offset or column.data_page_offset) + column.total_compressed_size - 1
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(UserError, match=r"step-000001.parquet' is damaged \(.*; remove it"):
+            read_traces(tmp_path, 1)
+
+    pq.write_table(table, path)  # as earlier versions did
+    assert read_traces(tmp_path, 1) == rows
+
+
 def test_a_run_folder_with_an_equals_sign_adds_no_column(tmp_path: Path):
     run_dir = tmp_path / "seed=3"
     write_traces(run_dir, 1, [scored_group(["a"], [0.0])], template="plain")
