@@ -157,7 +157,7 @@ def test_a_terminal_that_lacks_a_character_gets_its_code():
 
 
 def test_a_sample_that_is_not_stored_says_so():
-    # Of two groups, text:0.04 keeps neither in step 1 of seed 0; text:0 keeps none, and text all.
+    # text:0.04 draws groups by (seed, step, group_id), and group 0 of step 1 is none of them; text:0 keeps none, and text all.
     for option, place in (("text:0.04", "group 0, sample 0, not stored"), ("text:0", "group 0, sample 0, not stored"), ("text", "group 0, sample 0")):
         written = io.StringIO()
         shown = RunConsole(run_config(logging={"traces": option}), RunOutput(Console(file=written, width=200)))

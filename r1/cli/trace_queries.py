@@ -128,7 +128,7 @@ def flag(
       repeated         a loop: over 20 % of the 10-grams are repeated, or half of those at its end
       language_switch  words in a script that the question is not written in
       several_answers  different answers at once, in boxes, answer blocks or lines
-      copied_answer    the answer is a formula of the question, or a number of it without working
+      copied_answer    the answer is the question, a formula or a long phrase of it, or a number of it without working
 
     \b
     Examples:
