@@ -16,6 +16,7 @@ from r1.cli.trace_printing import (
     StepOption,
     describe,
     heading,
+    no_traces,
     print_completion,
     print_prompt,
     split_of,
@@ -53,11 +54,15 @@ def list_steps(run: RunFolder) -> None:
       r1 traces ls runs/quickstart-20250101-120000
     """
     from r1.trace_stats import summarize_all
+    from r1.traces import list_trace_files
 
     summaries = [*summarize_all(run, "train"), *summarize_all(run, "heldout")]
     # In the order of time: the held-out evaluation of a step comes after it.
     summaries.sort(key=lambda summary: (summary.step, summary.split == "heldout"))
     if not summaries:
+        for heldout in (False, True):
+            if list_trace_files(run, split_of(heldout)):
+                raise no_traces(run, heldout)
         raise UserError(f"run folder {str(run)!r} holds no traces; the first appear when its first step or evaluation ends")
     parts = list(dict.fromkeys(name for summary in summaries for name in summary.breakdown))
     print_lines_of_cells(
@@ -164,14 +169,21 @@ def _entries(
     run: Path, step: int | None, group: int | None, heldout: bool
 ) -> tuple[int, list[tuple[int, int, float | None]]]:
     """The step, and (group_id, sample_id, reward) of the completions that the options choose, in this order; at least one."""
-    from r1.traces import list_trace_files, read_table
+    from r1.traces import StepDamaged, list_trace_files, read_table, say_left_out
 
     split = split_of(heldout)
     # The last that holds any: with a share of the groups (`logging.traces`) a step may have none.
     steps = [step] if step is not None else list(list_trace_files(run, split))[:-10:-1] or [0 if heldout else 1]
     entries: list[tuple[int, int, float | None]] = []
+    is_named = step is not None
     for step in steps:
-        table = read_table(run, step, split, ("group_id", "sample_id", "reward"))
+        try:
+            table = read_table(run, step, split, ("group_id", "sample_id", "reward"))
+        except StepDamaged as error:
+            if is_named or step == steps[-1]:
+                raise
+            say_left_out(error)
+            continue
         entries = sorted(zip(*(column.to_pylist() for column in table.columns), strict=True), key=lambda entry: entry[:2])
         if entries:
             break
