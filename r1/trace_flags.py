@@ -17,7 +17,7 @@ from r1.completion_parts import answers_by_kind, thinking_of
 from r1.copied_text import is_formula_of, is_mostly_of, is_number_of, is_whole_question
 from r1.evaluation.samples import RIGHT
 from r1.scoring_rules import FORMAT_GATE
-from r1.traces import StepGone, list_trace_files, read_table
+from r1.traces import StepDamaged, StepGone, list_trace_files, read_table, say_left_out
 from rewards.blocks import TAGS
 from rewards.language_consistency import scripts_of_words
 from rewards.reasoning_format import reasoning_format
@@ -151,26 +151,40 @@ class Flagged:
 def flag_run(
     run_dir: str | Path, split: Split = "train", flags: Sequence[str] = tuple(FLAGS)
 ) -> Iterator[tuple[int, list[Flagged]]]:
-    """Yield what `flag_step` returns for each stored step; those whose file is gone when it is their turn are left out.
+    """Yield what `flag_step` returns for each stored step; those whose file is gone when it is their turn, or damaged, are left
+    out.
 
     Many steps are shared out to processes: the rules are Python, 0.5 ms for a completion of 200 tokens.
     """
     steps = list(list_trace_files(run_dir, split))
     arguments = [(run_dir, step, split, flags) for step in steps]
     if len(steps) < MIN_STEPS_FOR_PROCESSES:
-        found: Iterable[tuple[int, list[Flagged]] | None] = map(_flag_step_unless_gone, arguments)
-        yield from filter(None, found)
+        yield from _without_damaged(map(_flag_step_if_possible, arguments))
         return
     # Not forked: threads of Arrow's may hold locks.
     with ProcessPoolExecutor(min(8, os.cpu_count() or 1), mp_context=get_context("spawn")) as processes:
-        yield from filter(None, processes.map(_flag_step_unless_gone, arguments, chunksize=4))
+        yield from _without_damaged(processes.map(_flag_step_if_possible, arguments, chunksize=4))
 
 
-def _flag_step_unless_gone(arguments: tuple[str | Path, int, Split, Sequence[str]]) -> tuple[int, list[Flagged]] | None:
+def _flag_step_if_possible(
+    arguments: tuple[str | Path, int, Split, Sequence[str]],
+) -> tuple[int, list[Flagged]] | StepDamaged | None:
     try:
         return flag_step(*arguments)
     except StepGone:
         return None
+    except StepDamaged as error:
+        return error
+
+
+def _without_damaged(
+    steps: Iterable[tuple[int, list[Flagged]] | StepDamaged | None],
+) -> Iterator[tuple[int, list[Flagged]]]:
+    for found in steps:
+        if isinstance(found, StepDamaged):
+            say_left_out(found)
+        elif found:
+            yield found
 
 
 def flag_step(

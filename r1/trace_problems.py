@@ -1,22 +1,23 @@
 """One problem over the steps of a run: when it was sampled, and what became of it."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
 from r1.trace_schema import TraceRow
-from r1.traces import read_rows, read_steps, read_table
+from r1.traces import StepDamaged, read_rows, read_steps, read_table, say_left_out
 from tasks.base import Split
 
 
-def problem_places(run_dir: str | Path, split: Split = "train") -> dict[str, list[int]]:
-    """Return problem_id -> the steps that sampled it, rising; in the order of their first step."""
+def problem_places(run_dir: str | Path, split: Split = "train", named: Collection[int] = ()) -> dict[str, list[int]]:
+    """Return problem_id -> the steps that sampled it, rising; in the order of their first step. named: as `read_steps` has it."""
+
     def problems(step: int) -> tuple[int, list[str]]:
         return step, read_table(run_dir, step, split, ("problem_id",))["problem_id"].unique().to_pylist()
 
     places: dict[str, list[int]] = {}
-    for step, found in read_steps(run_dir, split, problems):
+    for step, found in read_steps(run_dir, split, problems, named):
         for problem_id in found:
             places.setdefault(problem_id, []).append(step)
     return places
@@ -43,7 +44,7 @@ def most_changed(
         for problem, of_problem in places.items()
         if (set(steps) <= set(of_problem) if steps else len(of_problem) > 1)
     }
-    means = {step: _mean_rewards(run_dir, step, split) for step in {step for pair in ends.values() for step in pair}}
+    means = {step: _mean_rewards(run_dir, step, split, steps) for step in {step for pair in ends.values() for step in pair}}
     changes = {
         problem: abs(means[last][problem] - means[first][problem])
         if problem in means[first] and problem in means[last]
@@ -53,9 +54,15 @@ def most_changed(
     return max(changes, key=lambda problem: changes[problem], default=None)
 
 
-def _mean_rewards(run_dir: str | Path, step: int, split: Split) -> dict[str, float]:
-    """Problem -> mean of its known rewards."""
-    table = read_table(run_dir, step, split, ("problem_id", "reward"))
+def _mean_rewards(run_dir: str | Path, step: int, split: Split, named: Collection[int]) -> dict[str, float]:
+    """Problem -> mean of its known rewards; {} where the file is damaged, and the step is none of those that were named."""
+    try:
+        table = read_table(run_dir, step, split, ("problem_id", "reward"))
+    except StepDamaged as error:
+        if step in named:
+            raise
+        say_left_out(error)
+        return {}
     rewards: defaultdict[str, list[float]] = defaultdict(list)
     for problem, reward in zip(table["problem_id"].to_pylist(), table["reward"].to_pylist(), strict=True):
         if reward is not None:

@@ -6,6 +6,7 @@ Any Parquet reader will do: `pandas.read_parquet("RUN/traces/step-000012.parquet
 """
 
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,7 @@ from tasks.base import Split
 
 __all__ = [
     "TRACE_SCHEMA_VERSION",
+    "StepDamaged",
     "StepGone",
     "TraceRow",
     "is_empty",
@@ -42,6 +44,7 @@ __all__ = [
     "read_table",
     "read_traces",
     "remove_traces_after",
+    "say_left_out",
     "trace_path",
     "write_traces",
 ]
@@ -53,6 +56,23 @@ _FROM_THE_FIRST = [field.name for field in fields(TraceRow) if field.default is 
 
 class StepGone(UserError):
     """The step's file is not there, or not any more."""
+
+
+class StepDamaged(UserError):
+    """The step's file cannot be read, or none of r1's programs wrote it."""
+
+
+def say_left_out(error: StepDamaged) -> None:
+    """Say on stderr that a question to the whole run goes on without this file; once, since the live page keeps asking."""
+    from r1.cli.printing import printable_line
+
+    line = f"left out: {printable_line(str(error))}"
+    if line not in _said:
+        _said.add(line)
+        print(line, file=sys.stderr, flush=True)
+
+
+_said: set[str] = set()
 
 
 def list_trace_files(run_dir: str | Path, split: Split) -> dict[int, Path]:
@@ -81,22 +101,32 @@ def is_empty(path: Path) -> bool:
         return False
 
 
-def read_steps(run_dir: str | Path, split: Split, read: Callable[[int], Result]) -> Iterator[Result]:
+def read_steps(
+    run_dir: str | Path, split: Split, read: Callable[[int], Result], named: Collection[int] = ()
+) -> Iterator[Result]:
     """Yield what `read` returns for each stored step, in order; some steps are read at the same time.
 
     Steps whose file is gone when it is their turn are left out: a run that goes back to a checkpoint removes what it is going to
-    write again.
+    write again. Damaged ones are left out too, which is said on stderr; but of the `named` steps it is an error.
     """
 
-    def read_unless_gone(step: int) -> tuple[Result] | None:
+    def read_if_possible(step: int) -> tuple[Result] | StepDamaged | None:
         try:
             return (read(step),)
         except StepGone:
             return None
+        except StepDamaged as error:
+            if step in named:
+                raise
+            return error
 
     # Decompressing and matching let other threads run.
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as readers:
-        yield from (found[0] for found in readers.map(read_unless_gone, list_trace_files(run_dir, split)) if found)
+        for found in readers.map(read_if_possible, list_trace_files(run_dir, split)):
+            if isinstance(found, StepDamaged):
+                say_left_out(found)
+            elif found:
+                yield found[0]
 
 
 def read_traces(run_dir: str | Path, step: int, split: Split = "train", *, with_tokens: bool = True) -> list[TraceRow]:
@@ -162,7 +192,7 @@ def read_table(run_dir: str | Path, step: int, split: Split, columns: Sequence[s
 
 @contextmanager
 def _opened(run_dir: str | Path, step: int, split: Split) -> Iterator[Any]:
-    """The Parquet file of a step, of a version that this r1 reads; while it is read, damage is a `UserError`."""
+    """The Parquet file of a step, of a version that this r1 reads; while it is read, damage is a `StepDamaged`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -175,7 +205,7 @@ def _opened(run_dir: str | Path, step: int, split: Split) -> Iterator[Any]:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             missing = [name for name in _FROM_THE_FIRST if name not in file.schema_arrow.names]
             if missing:
-                raise UserError(f"trace file {str(path)!r} was not written by r1: it has no column {missing[0]!r}; remove it")
+                raise StepDamaged(f"trace file {str(path)!r} was not written by r1: it has no column {missing[0]!r}; remove it")
             version = _schema_version(file)
             if not 1 <= version <= TRACE_SCHEMA_VERSION:
                 raise UserError(
@@ -188,7 +218,7 @@ def _opened(run_dir: str | Path, step: int, split: Split) -> Iterator[Any]:
     # OSError: what does not decompress, or has another checksum; the others: a footer, which has none.
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"trace file {str(path)!r} is damaged ({reason}); remove it") from error
+        raise StepDamaged(f"trace file {str(path)!r} is damaged ({reason}); remove it") from error
 
 
 def _schema_version(file: Any) -> int:

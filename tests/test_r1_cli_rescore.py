@@ -5,6 +5,7 @@ import pytest
 from rewards_command import PUPPET, cells, run
 from scored_groups import scored_group
 
+from r1.cli.main import main
 from r1.traces import write_traces
 
 
@@ -35,6 +36,18 @@ def test_rescore_finds_nothing_where_nothing_changed(tmp_path: Path, capsys: pyt
     assert cells(shown, "accuracy") == ["accuracy", "2", "0", "0.5000", "0.5000", "0", "0"]
     assert cells(shown, "reasoning_format") == ["reasoning_format", "2", "0", "1.0000", "1.0000", "0", "0"]
     assert shown.endswith("nothing changed\n")
+
+
+@pytest.mark.slow
+def test_rescore_leaves_a_damaged_step_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    write_steps(tmp_path, [(RIGHT, JUDGED, None)], [(RIGHT, JUDGED, None)])
+    (tmp_path / "traces/step-000001.parquet").write_bytes(b"damaged")
+    with pytest.raises(SystemExit) as ended:
+        main(["rewards", "rescore", str(tmp_path)])
+    out, err = capsys.readouterr()
+    assert not ended.value.code, err
+    assert cells(out, "accuracy")[:2] == ["accuracy", "1"]
+    assert err.count("left out: trace file") == 1
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from r1.cli.main import main
 from r1.cli.printing import printable
 from r1.report.markup import escape
 from r1.trace_choice import TraceChoice
-from r1.traces import write_traces
+from r1.traces import trace_path, write_traces
 
 ROOT = Path(__file__).parents[1]
 
@@ -106,6 +106,16 @@ def test_show_chooses_a_group_or_the_heldout_rows(run_dir: Path, capsys: pytest.
     assert "step 0  heldout" in heldout
     assert "before training" in heldout
     assert "advantage -\n" in heldout
+
+
+def test_show_passes_over_a_last_step_that_is_damaged(run_dir: Path, capsys: pytest.CaptureFixture[str]):
+    trace_path(run_dir, 3, "train").write_bytes(b"damaged")
+    with pytest.raises(SystemExit) as ended:
+        main(["traces", "show", str(run_dir)])
+    shown = capsys.readouterr()
+    assert not ended.value.code
+    assert shown.out.startswith("step 2  train  group 0  sample 0")
+    assert "step-000003.parquet' is damaged" in shown.err
 
 
 def test_group_compares_the_siblings_and_prints_their_text(run_dir: Path, capsys: pytest.CaptureFixture[str]):

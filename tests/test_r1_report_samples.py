@@ -121,3 +121,21 @@ def test_a_completion_is_cut_at_its_thinking_and_nothing_falls_away(text, before
 
     assert (parts.before, parts.thinking, parts.after) == (before, thinking, after)
     assert parts.before + (parts.thinking or "") + parts.after == text
+
+
+def test_a_damaged_step_has_its_error_in_place_of_its_cards(tmp_path: Path, capsys):
+    run = write_run(tmp_path, learning_events(2))
+    for step in (1, 2):
+        write_samples(run, step, [f"text of {step}"], [1.0])
+    whole = [key for key, _ in content_of(run, samples=2).samples]
+    (run / "traces/step-000001.parquet").write_bytes(b"damaged")
+    for _ in range(2):  # the live page reads it again at every step
+        samples = content_of(run, samples=2).samples
+    (damaged_key, damaged), (key, section) = samples
+
+    assert re.search(r"Step 1\s*trace file '.*step-000001.parquet' is damaged \(.*\); remove it", Texts(damaged).text)
+    assert "text of 2" in Texts(section).text
+    assert key in whole
+    assert damaged_key not in whole  # under a key of its own: a page that is open keeps what it has of a key
+    assert f'data-key="{damaged_key}"' in damaged
+    assert capsys.readouterr().err.count("left out: ") == 1

@@ -256,6 +256,15 @@ def test_a_run_that_cannot_be_read_for_a_while_leaves_the_old_page_and_says_why(
     assert (after["problem"], after["content"]) == (None, None)
 
 
+def test_a_damaged_trace_file_leaves_the_page_its_content(run: Path):
+    (run / "traces/step-000001.parquet").write_bytes(b"damaged")
+    answer = json.loads(LiveReport([run], 6).answer(""))
+    assert answer["problem"] is None
+    assert answer["last_step"] == 2
+    [sample] = answer["content"]["samples"]
+    assert "step-000001.parquet&#x27; is damaged" in sample["html"]
+
+
 def test_a_browser_that_goes_away_prints_nothing_and_the_server_goes_on(port: int, capfd: pytest.CaptureFixture[str]):
     for _ in range(3):
         with socket.create_connection(("127.0.0.1", port)) as connection:

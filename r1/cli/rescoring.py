@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from r1.errors import UserError
 from r1.prompts import get_template
 from r1.scoring import RewardPool
 from r1.scoring_rules import Rewarding, with_context
-from r1.traces import TraceRow, list_trace_files, read_traces
+from r1.traces import StepDamaged, TraceRow, list_trace_files, read_traces, say_left_out
 from r1.types import Score
 from rewards import REWARDS
 from tasks.base import Split
@@ -58,8 +58,10 @@ def steps_to_rescore(run: Path, step: int | None, split: Split) -> list[int]:
     return stored if step is None else [step]
 
 
-def rescored(run: Path, steps: Iterable[int], split: Split, rewards: Sequence[str]) -> Iterator[list[tuple[TraceRow, Score]]]:
+def rescored(run: Path, steps: Sequence[int], split: Split, rewards: Sequence[str]) -> Iterator[list[tuple[TraceRow, Score]]]:
     """Yield the completions of one step after another with their new scores; each step's file is read when it is its turn.
+
+    A damaged one is left out, unless it is the only one.
 
     rewards: what to judge by; when empty, what each step's traces carry.
     """
@@ -67,7 +69,13 @@ def rescored(run: Path, steps: Iterable[int], split: Split, rewards: Sequence[st
     with ExitStack() as stack:
         pools: dict[tuple[str, ...], RewardPool] = {}
         for step in steps:
-            rows = read_traces(run, step, split)
+            try:
+                rows = read_traces(run, step, split)
+            except StepDamaged as error:
+                if len(steps) == 1:
+                    raise
+                say_left_out(error)
+                rows = []
             names = tuple(rewards) or _stored_parts(rows)
             if not names:  # nothing in the file, or nothing that was rewarded
                 yield []

@@ -1,5 +1,6 @@
 """`r1 traces diff`: the same problem earlier and later."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -45,13 +46,46 @@ def diff(
       r1 traces diff RUN --heldout
       r1 traces diff RUN --problem 37+485 --steps 10,200
     """
-    from r1.trace_problems import most_changed, problem_places, read_problem
+    from r1.trace_problems import problem_places, read_problem
+    from r1.traces import StepDamaged, say_left_out
 
     split = split_of(heldout)
-    places = problem_places(run, split)
+    wanted = _step_numbers(steps) if steps else []
+    places = problem_places(run, split, wanted)
+    of_steps: dict[int, list[TraceRow]] = {}
+    while not of_steps:
+        chosen_problem, chosen = _choice(run, heldout, problem, places, wanted)
+        try:
+            for step in chosen:
+                of_steps[step] = read_problem(run, step, chosen_problem, split)
+        except StepDamaged as error:
+            if step in wanted:
+                raise
+            say_left_out(error)
+            of_steps = {}
+            places = {name: others for name, known in places.items() if (others := [other for other in known if other != step])}
+    console = new_console()
+    first = of_steps[chosen[0]][0]
+    print_line(console, f"problem {chosen_problem}  {first.task}  {split}", "bold")
+    print_prompt(console, first)
+    _print_comparison(console, of_steps)
+    for rows in of_steps.values():
+        rows = sorted(rows, key=lambda row: (row.reward is None, -(row.reward or 0.0)))
+        for row in rows[:count]:
+            print_line(console, heading(row), "bold")
+            print_line(console, describe(row))
+            print_completion(console, row)
+
+
+def _choice(
+    run: Path, heldout: bool, problem: str | None, places: dict[str, list[int]], wanted: list[int]
+) -> tuple[str, list[int]]:
+    """The problem and the steps to compare it at. places: problem -> the steps that have it."""
+    from r1.trace_problems import most_changed
+
     if not places:
         raise no_traces(run, heldout)
-    wanted = _step_numbers(steps) if steps else []
+    split = split_of(heldout)
     stored = sorted({step for known in places.values() for step in known})
     absent = [step for step in wanted if step not in stored]
     if absent:
@@ -70,18 +104,7 @@ def diff(
     if missing:
         have = ", ".join(map(str, known[:20])) + (" ..." if len(known) > 20 else "")
         raise UserError(f"option '--steps': problem {problem!r} was not sampled at step {missing[0]}; it was at {have}")
-    of_steps = {step: read_problem(run, step, problem, split) for step in chosen}
-    console = new_console()
-    first = of_steps[chosen[0]][0]
-    print_line(console, f"problem {problem}  {first.task}  {split}", "bold")
-    print_prompt(console, first)
-    _print_comparison(console, of_steps)
-    for rows in of_steps.values():
-        rows = sorted(rows, key=lambda row: (row.reward is None, -(row.reward or 0.0)))
-        for row in rows[:count]:
-            print_line(console, heading(row), "bold")
-            print_line(console, describe(row))
-            print_completion(console, row)
+    return problem, chosen
 
 
 def _step_numbers(steps: str) -> list[int]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from r1.cli.printing import printable
-from r1.cli.trace_printing import HeldoutOption, RunFolder, split_of
+from r1.cli.trace_printing import HeldoutOption, RunFolder, no_traces, split_of
 from r1.errors import UserError
 
 # The store is imported where it is used: `r1 --help` answers without it.
@@ -93,20 +93,24 @@ def _rows(
     run: Path, step: int | None, heldout: bool, right: bool, min_reward: float | None, *, with_tokens: bool
 ) -> "Iterator[TraceRow]":
     from r1.trace_export import is_right
-    from r1.traces import StepGone, list_trace_files, read_traces
+    from r1.traces import StepDamaged, StepGone, list_trace_files, read_traces, say_left_out
 
     split = split_of(heldout)
     steps = [step] if step is not None else list(list_trace_files(run, split))
-    if not steps:
-        raise UserError(f"run folder {str(run)!r} holds no {split} traces; see `r1 traces ls` for what is stored")
+    is_any_read = False
     for one_step in steps:
         try:
             rows = read_traces(run, one_step, split, with_tokens=with_tokens)
-        except StepGone:
+        except (StepGone, StepDamaged) as error:
             if step is not None:
                 raise
+            if isinstance(error, StepDamaged):
+                say_left_out(error)
             continue
+        is_any_read = True
         for row in rows:
             is_rewarded = min_reward is None or (row.reward is not None and row.reward >= min_reward)
             if is_rewarded and (not right or is_right(row)):
                 yield row
+    if not is_any_read:
+        raise no_traces(run, heldout)

@@ -52,7 +52,12 @@ def split_of(heldout: bool) -> "Split":
 
 
 def no_traces(run: Path, heldout: bool) -> UserError:
-    return UserError(f"run folder {str(run)!r} holds no {split_of(heldout)} traces; see `r1 traces ls` for what is stored")
+    from r1.traces import list_trace_files
+
+    split = split_of(heldout)
+    if list_trace_files(run, split):
+        return UserError(f"none of the {split} traces in {str(run)!r} can be read; remove the files that are named above")
+    return UserError(f"run folder {str(run)!r} holds no {split} traces; see `r1 traces ls` for what is stored")
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:

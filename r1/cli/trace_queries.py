@@ -187,10 +187,13 @@ def _print_match(
     from rich.text import Text
 
     from r1.trace_search import first_match, part_of
-    from r1.traces import StepGone, read_rows
+    from r1.traces import StepDamaged, StepGone, read_rows, say_left_out
 
     try:
         [row] = read_rows(run, step, [key], split)
+    except StepDamaged as error:  # in a column that was not searched
+        say_left_out(error)
+        return
     except (StepGone, ValueError):  # a run that went back to a checkpoint has removed it, or written another step in its place
         return
     text = row.question if part == "question" else part_of(row.prefill + row.completion, part, row.template)

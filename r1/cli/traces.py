@@ -1,6 +1,7 @@
 """`r1 traces`: read the completions that a run has stored."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from r1.cli.trace_printing import (
     StepOption,
     describe,
     heading,
+    no_traces,
     print_completion,
     print_prompt,
     split_of,
@@ -25,7 +27,10 @@ from r1.errors import UserError
 
 # The store is imported where it is used: `r1 --help` answers without it.
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from r1.trace_schema import TraceRow
+    from tasks.base import Split
 
 HELP = """Read the completions that a run has stored.
 
@@ -53,11 +58,15 @@ def list_steps(run: RunFolder) -> None:
       r1 traces ls runs/quickstart-20250101-120000
     """
     from r1.trace_stats import summarize_all
+    from r1.traces import list_trace_files
 
     summaries = [*summarize_all(run, "train"), *summarize_all(run, "heldout")]
     # In the order of time: the held-out evaluation of a step comes after it.
     summaries.sort(key=lambda summary: (summary.step, summary.split == "heldout"))
     if not summaries:
+        for heldout in (False, True):
+            if list_trace_files(run, split_of(heldout)):
+                raise no_traces(run, heldout)
         raise UserError(f"run folder {str(run)!r} holds no traces; the first appear when its first step or evaluation ends")
     parts = list(dict.fromkeys(name for summary in summaries for name in summary.breakdown))
     print_lines_of_cells(
@@ -160,19 +169,34 @@ for command in (browse, stats, grep, diff, flag, export):
     app.command()(command)
 
 
+def _last_filled(run: Path, split: "Split", columns: Sequence[str]) -> "tuple[int, pa.Table]":
+    """The last step that holds completions and can be read: of a share of the groups (`logging.traces`) a step may have none."""
+    from r1.traces import StepDamaged, is_empty, list_trace_files, read_table, say_left_out
+
+    stored, damaged = list_trace_files(run, split), list[StepDamaged]()
+    for step in (step for step, path in reversed(stored.items()) if not is_empty(path)):
+        try:
+            table = read_table(run, step, split, columns)
+        except StepDamaged as error:
+            damaged.append(error)
+            continue
+        for left_out in damaged:
+            say_left_out(left_out)
+        return step, table
+    if damaged:
+        raise damaged[0]
+    step = max(stored, default=0 if split == "heldout" else 1)
+    return step, read_table(run, step, split, columns)
+
+
 def _entries(
     run: Path, step: int | None, group: int | None, heldout: bool
 ) -> tuple[int, list[tuple[int, int, float | None]]]:
     """The step, and (group_id, sample_id, reward) of the completions that the options choose, in this order; at least one."""
-    from r1.traces import is_empty, list_trace_files, read_table
+    from r1.traces import read_table
 
-    split = split_of(heldout)
-    if step is None:
-        # The last that holds any: with a share of the groups (`logging.traces`) a step may have none.
-        stored = list_trace_files(run, split)
-        filled = (number for number, path in reversed(stored.items()) if not is_empty(path))
-        step = next(filled, max(stored, default=0 if heldout else 1))
-    table = read_table(run, step, split, ("group_id", "sample_id", "reward"))
+    split, columns = split_of(heldout), ("group_id", "sample_id", "reward")
+    step, table = _last_filled(run, split, columns) if step is None else (step, read_table(run, step, split, columns))
     entries = sorted(zip(*(column.to_pylist() for column in table.columns), strict=True), key=lambda entry: entry[:2])
     if not entries:
         raise UserError(f"step {step} of {str(run)!r} has no {split} completions; choose another step, see `r1 traces ls`")

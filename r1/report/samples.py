@@ -9,7 +9,7 @@ from r1.cli.printing import format_number
 from r1.report.choice import choose_rows, choose_steps
 from r1.report.markup import Html, element, folded, joined
 from r1.report.runs import ReportRun
-from r1.traces import TraceRow, is_empty, list_trace_files, read_rows, read_table
+from r1.traces import StepDamaged, TraceRow, is_empty, list_trace_files, read_rows, read_table, say_left_out
 from tasks.base import Split
 
 
@@ -27,11 +27,20 @@ def sample_sections(runs: Sequence[ReportRun], count: int) -> Iterator[tuple[str
         chosen: list[tuple[int, Split]] = [(step, "train") for step in of_train] + [(step, "heldout") for step in of_heldout]
         # A held-out evaluation comes after the step that it has the number of.
         for step, split in sorted(chosen, key=lambda one: (one[0], one[1] == "heldout")):
+            label = element("span", run.label, class_=f"run run-{index}") if len(runs) > 1 else None
             key = f"run{index}-{split}-{step}"
-            yield key, _section(run, key, step, split, label=run.label if len(runs) > 1 else None)
+            try:
+                about, content = _completions(run, key, step, split)
+            except StepDamaged as error:
+                say_left_out(error)
+                # Another key: somebody may put the right file in its place.
+                key, about, content = f"{key}-damaged", None, element("p", str(error), class_="none")
+            name = f"Step {step}" if split == "train" else f"Held-out, {'before training' if step == 0 else f'after step {step}'}"
+            yield key, element("section", element("h3", label, name, about), content, class_="step", data_key=key)
 
 
-def _section(run: ReportRun, key: str, step: int, split: Split, label: str | None) -> Html:
+def _completions(run: ReportRun, key: str, step: int, split: Split) -> tuple[Html, Html]:
+    """What is said of a step beside its name, and the cards of a few completions."""
     # The texts of a whole step may be many: only those that are shown are read.
     places = read_table(run.path, step, split, ("group_id", "sample_id", "reward")).to_pydict()
     keys, rewards = list(zip(places["group_id"], places["sample_id"], strict=True)), places["reward"]
@@ -39,18 +48,10 @@ def _section(run: ReportRun, key: str, step: int, split: Split, label: str | Non
     rows = {(row.group_id, row.sample_id): row for row in read_rows(run.path, step, list(chosen), split)}
     known = [reward for reward in rewards if reward is not None]
     mean = format_number(sum(known) / len(known) if known else None)
-    name = f"Step {step}" if split == "train" else f"Held-out, {'before training' if step == 0 else f'after step {step}'}"
     about = element("small", f"{len(rewards):,} completions, mean reward {mean}")
     # A run that goes back to a checkpoint may have written the file anew between the two readings.
     cards = [_card(rows[place], why, key) for place, why in chosen.items() if place in rows]
-    run_name = element("span", label, class_=f"run run-{key.partition('-')[0][3:]}") if label is not None else None
-    return element(
-        "section",
-        element("h3", run_name, name, about),
-        element("div", *cards, class_="cards"),
-        class_="step",
-        data_key=key,
-    )
+    return about, element("div", *cards, class_="cards")
 
 
 def _card(row: TraceRow, why: str, section_key: str) -> Html:
