@@ -129,7 +129,7 @@ def _csv(path: Path) -> Iterator[tuple[str, Row | BadRow]]:
             try:
                 values = next(reader, None)
             except csv.Error as error:
-                reason = f"not CSV ({_reason(error)}); write \"\" for a quote within quotes"
+                reason = f'not CSV ({_reason(error)}); write "" for a quote within quotes'
                 if names is None:  # the next row is no header
                     raise ValueError(f"option 'task.path': {where}: {reason}") from error
                 yield where, BadRow(where=where, reason=reason)
