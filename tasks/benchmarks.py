@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tasks.base import Source, Split, Task
-from tasks.data_set import ANSWER_FIELDS, DataSet, Reading, field_of, gold_text, has_box, question_of
+from tasks.data_set import ANSWER_FIELDS, DataSet, Reading, field_of, question_of
+from tasks.golds import gold_text, has_box
 from tasks.rows import Row
 
 MATH_REWARDS: Mapping[str, float] = {"math_answer": 1.0, "reasoning_format": 0.1}

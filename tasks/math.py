@@ -6,7 +6,8 @@ from dataclasses import replace
 from rewards.math_grading.extraction import last_box
 from tasks.base import Source, Task
 from tasks.benchmarks import math_task
-from tasks.data_set import Reading, field_of, gold_text, question_of
+from tasks.data_set import Reading, field_of, question_of
+from tasks.golds import gold_text
 from tasks.rows import Row
 
 LEVELS = (1, 5)

@@ -6,6 +6,7 @@ A row that cannot be read does not end the reading: it comes as a `BadRow`, so t
 import csv
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ MAX_REASON_CHARS = 160
 FORMATS: Mapping[str, str] = {".jsonl": "json lines", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 """Ending of a local file -> how it is read."""
 _FORMATS = ", ".join(FORMATS)
+_NOT_UTF_8 = re.compile("[\0\udc80-\udcff]")
 
 
 def is_file(source: str) -> bool:
@@ -127,7 +129,7 @@ def _csv(path: Path) -> Iterator[tuple[str, Row | BadRow]]:
             try:
                 values = next(reader, None)
             except csv.Error as error:
-                reason = f"not CSV ({_reason(error)}); write \"\" for a quote within quotes"
+                reason = f'not CSV ({_reason(error)}); write "" for a quote within quotes'
                 if names is None:  # the next row is no header
                     raise ValueError(f"option 'task.path': {where}: {reason}") from error
                 yield where, BadRow(where=where, reason=reason)
@@ -164,7 +166,7 @@ def _csv_row(where: str, names: Sequence[str], values: Sequence[str]) -> Row | B
 
 def _is_utf8(text: str) -> bool:
     """Whether a text that was read with surrogateescape was UTF-8, and not UTF-16 with its zeros."""
-    return not any(character == "\0" or "\udc80" <= character <= "\udcff" for character in text)
+    return _NOT_UTF_8.search(text) is None
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Row | BadRow]]:

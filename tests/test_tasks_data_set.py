@@ -4,7 +4,8 @@ import pytest
 
 from tasks import TASKS, get_task
 from tasks.base import Source, is_heldout, question_id
-from tasks.data_set import HELDOUT_ONE_IN, gold_text
+from tasks.data_set import HELDOUT_ONE_IN
+from tasks.golds import gold_text
 
 JSONL = TASKS["jsonl"]
 
