@@ -38,6 +38,7 @@ __all__ = [
     "TraceRow",
     "is_empty",
     "list_trace_files",
+    "no_step",
     "read_lengths",
     "read_rows",
     "read_steps",
@@ -198,8 +199,7 @@ def _opened(run_dir: str | Path, step: int, split: Split) -> Iterator[Any]:
 
     path = trace_path(run_dir, step, split)
     if not path.is_file():
-        steps = list(list_trace_files(run_dir, split))
-        raise StepGone(f"no {split} traces of step {step} in {str(run_dir)!r}; {_say_steps(steps)}")
+        raise no_step(run_dir, step, split, list(list_trace_files(run_dir, split)))
     try:
         # Not pq.read_table: it would add a column for a run folder that is called like "lr=1e-4".
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
@@ -227,6 +227,11 @@ def _schema_version(file: Any) -> int:
     column = file.schema_arrow.names.index("schema_version")
     parts = [footer.row_group(number).column(column).statistics for number in range(footer.num_row_groups)]
     return max((part.max for part in parts if part and part.has_min_max), default=TRACE_SCHEMA_VERSION)
+
+
+def no_step(run: str | Path, step: int, split: Split, stored: Sequence[int]) -> StepGone:
+    """The error about a step that is not stored."""
+    return StepGone(f"no {split} traces of step {step} in {str(run)!r}; {_say_steps(stored)}")
 
 
 def _say_steps(steps: Sequence[int]) -> str:

@@ -1,10 +1,13 @@
 """Commands given a URL: what is fetched, and that a second call fetches what is new."""
 
 import json
+import threading
+import time
 from contextlib import nullcontext
 
 import pytest
-from stored_runs import ToldStorage, begin, config_at, write_checkpoint, write_step
+from scored_groups import scored_group
+from stored_runs import ToldStorage, begin, config_at, wait_until, write_checkpoint, write_step
 
 from r1 import fetched_run, storage
 from r1.cli.main import main
@@ -12,6 +15,7 @@ from r1.config_text import read_config
 from r1.errors import UserError
 from r1.fetched_run import local_model, local_run
 from r1.storage import PROBE_S, StorageError, Stored
+from r1.traces import write_traces
 
 
 @pytest.fixture
@@ -134,6 +138,129 @@ def test_storage_that_cannot_be_reached_is_said_by_the_first_short_call(run, mon
     with pytest.raises(UserError, match="option 'RUN': .* no answer; check the URL"):
         local_run(told.url)
     assert limits == [PROBE_S]
+
+
+@pytest.fixture
+def long_run(run):
+    """Twelve steps with traces that can be read, and evaluations after three of them."""
+    there, told = run
+    for step in range(3, 13):
+        write_step(there, step)
+    for step in range(1, 13):
+        write_traces(there, step, [scored_group([f"text of {step}"], [0.5])], template="plain")
+    for step in (0, 6, 12):
+        write_traces(there, step, [scored_group([f"held out, {step}"], [0.5])], template="plain", split="heldout")
+    return there, told
+
+
+def r1_on(told, capsys, *arguments):
+    """Exit code, output, errors, and the trace files that were fetched."""
+    fetched(told)
+    with pytest.raises(SystemExit) as ended:
+        main([told.url if argument == "RUN" else argument for argument in arguments])
+    traces = [name.removeprefix("traces/").removesuffix(".parquet") for name in fetched(told) if name.startswith("traces/")]
+    return ended.value.code or 0, *capsys.readouterr(), traces
+
+
+@pytest.mark.parametrize(
+    ("command", "traces"),
+    [
+        ("traces show RUN", ["step-000012"]),
+        ("traces show RUN --step 3", ["step-000003"]),
+        ("traces group RUN --step 3", ["step-000003"]),
+        ("traces group RUN --heldout --step 0", ["heldout-000000"]),
+        ("traces diff RUN --steps 2,11", ["step-000002", "step-000011"]),
+        ("report RUN --samples 0", []),
+        # first, last, and multiples of five between; first and last evaluation
+        ("report RUN --samples 4", ["heldout-000000", "heldout-000012", "step-000001", "step-000005", "step-000010", "step-000012"]),
+        ("traces ls RUN", [*(f"heldout-{step:06d}" for step in (0, 6, 12)), *(f"step-{step:06d}" for step in range(1, 13))]),
+    ],
+)
+def test_a_command_fetches_the_steps_that_it_reads(long_run, capsys, tmp_path, monkeypatch, command, traces):
+    monkeypatch.chdir(tmp_path)
+    code, _, err, names = r1_on(long_run[1], capsys, *command.split())
+    assert (code, err) == (0, "")
+    assert names == traces
+
+
+def test_a_step_that_is_not_stored_is_said_with_those_that_are(long_run, capsys):
+    _, told = long_run
+    code, out, err, names = r1_on(told, capsys, "traces", "show", "RUN", "--step", "99")
+    assert (code, out, names) == (2, "", [])
+    assert err == f"error: no train traces of step 99 in '{told.url}'; steps with traces: 1-12\n"
+
+
+def test_show_goes_back_to_a_step_that_holds_any(long_run, capsys):
+    there, told = long_run
+    r1_on(told, capsys, "traces", "show", "RUN", "--step", "3")  # lies here, and is none of the last
+    for step in (11, 12):
+        write_traces(there, step, [], template="plain")
+    code, out, _, names = r1_on(told, capsys, "traces", "show", "RUN")
+    assert code == 0
+    assert "text of 10" in out
+    assert names == ["step-000012", *(f"step-{step:06d}" for step in range(4, 12))]
+
+
+def test_what_an_earlier_command_fetched_is_not_shown_when_it_is_out_of_date(long_run, capsys):
+    there, told = long_run
+    folder = local_run(told.url)
+    time.sleep(0.01)
+    write_traces(there, 5, [scored_group(["anew"], [0.5])], template="plain")
+    (there / "traces/step-000004.parquet").unlink()
+    r1_on(told, capsys, "traces", "show", "RUN", "--step", "3")
+    left = sorted(path.name for path in (folder / "traces").glob("step-*"))
+    assert left == [f"step-{step:06d}.parquet" for step in range(1, 13) if step not in (4, 5)]
+
+
+def test_two_commands_at_once_note_what_each_has_fetched(long_run, monkeypatch):
+    _, told = long_run
+    download = told.download
+
+    def download_while_another_does(name, folder, size=0):
+        download(name, folder, size)
+        if name == "traces/step-000003.parquet":
+            local_run(told.url, lambda split, stored: [step for step in stored if step == 5])
+
+    monkeypatch.setattr(told, "download", download_while_another_does)
+    folder = local_run(told.url, lambda split, stored: [step for step in stored if step == 3])
+    noted = json.loads((folder / ".fetched.json").read_text())
+    assert {name for name in noted if name.startswith("traces/")} == {"traces/step-000003.parquet", "traces/step-000005.parquet"}
+
+
+def test_what_was_fetched_before_an_error_is_noted(long_run, monkeypatch):
+    _, told = long_run
+    download = told.download
+
+    def fails_at_the_third(name, folder, size=0):
+        if name == "traces/step-000003.parquet":
+            raise StorageError("the cable is out")
+        download(name, folder, size)
+
+    monkeypatch.setattr(told, "download", fails_at_the_third)
+    with pytest.raises(UserError, match="the cable is out"):
+        local_run(told.url, lambda split, stored: stored if split == "train" else ())
+    noted = json.loads((storage.scratch_folder(told.url, "read") / ".fetched.json").read_text())
+    assert sorted(noted) == ["config.json", "traces/step-000001.parquet", "traces/step-000002.parquet"]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_is_followed_is_what_was_chosen(long_run, monkeypatch):
+    there, told = long_run
+    folder = local_run(told.url, lambda split, stored: stored[-1:])
+    monkeypatch.setattr(fetched_run, "FOLLOW_EVERY_S", 0.01)
+    fetched_run.follow([told.url], lambda split, stored: stored[-1:] if split == "train" else ())
+    for step in (13, 14):
+        write_step(there, step)
+    wait_until((folder / "traces/step-000014.parquet").is_file)
+    assert not (folder / "traces/step-000011.parquet").exists()
+
+    def end(url, choose):
+        raise SystemExit  # which ends a thread, and says nothing
+
+    monkeypatch.setattr(fetched_run, "local_run", end)
+    for thread in threading.enumerate():
+        if thread.name == "r1-follow":
+            thread.join(5.0)
 
 
 def test_a_damaged_list_is_made_anew(run):

@@ -1,12 +1,16 @@
 """`r1 report` and `r1 serve`: runs as one page, as a file or live."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from r1.errors import UserError
+
+if TYPE_CHECKING:
+    from tasks.base import Split
 
 # plotly, pyarrow and the store are imported where they are used: `r1 --help` answers without them.
 
@@ -42,11 +46,12 @@ def report(
     """
     from r1.fetched_run import local_runs
     from r1.files import atomic_file
+    from r1.report.choice import shown_steps
     from r1.report.page import report_page
     from r1.storage import is_url
 
     started_s = time.perf_counter()
-    folders = local_runs(runs)
+    folders = local_runs(runs, lambda split, stored: shown_steps(split, stored, samples))
     path = output or (folders[0] / "report.html" if len(runs) == 1 and not is_url(runs[0]) else Path("report.html"))
     if path.is_dir():
         raise UserError(f"option '--output': {str(path)!r} is a folder; give the name of a file in it")
@@ -77,11 +82,15 @@ def serve(
       r1 serve RUN RUN2 --port 9000
     """
     from r1.fetched_run import follow, local_runs
+    from r1.report.choice import shown_steps
     from r1.report.live import LiveReport
     from r1.report.server import is_loopback, open_server
 
-    server = open_server(LiveReport(local_runs(runs), samples), host, port)
-    follow(runs)
+    def choose(split: "Split", stored: Sequence[int]) -> list[int]:
+        return shown_steps(split, stored, samples)
+
+    server = open_server(LiveReport(local_runs(runs, choose), samples), host, port)
+    follow(runs, choose)
     if not is_loopback(host):
         print(f"warning: --host {host}: anybody who reaches port {server.server_port} can read the run, samples and options")
     print(f"{server.url}  (Ctrl-C ends it)", flush=True)

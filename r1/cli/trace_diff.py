@@ -8,8 +8,10 @@ import typer
 from r1.cli.printing import format_number, new_console, new_table, print_line, text_cells
 from r1.cli.trace_printing import (
     HeldoutOption,
-    RunFolder,
+    RunName,
     describe,
+    fetched,
+    fetched_steps,
     heading,
     mean_of,
     no_traces,
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def diff(
-    run: RunFolder,
+    run: RunName,
     problem: Annotated[
         str | None, typer.Option(help="The problem's id; without it, the one whose reward changed most.", show_default=False)
     ] = None,
@@ -51,13 +53,14 @@ def diff(
 
     split = split_of(heldout)
     wanted = _step_numbers(steps) if steps else []
-    places = problem_places(run, split, wanted)
+    folder = fetched_steps(run, split, lambda stored: set(stored) & set(wanted)) if wanted else fetched(run)
+    places = problem_places(folder, split, wanted)
     of_steps: dict[int, list[TraceRow]] = {}
     while not of_steps:
-        chosen_problem, chosen = _choice(run, heldout, problem, places, wanted)
+        chosen_problem, chosen = _choice(folder, heldout, problem, places, wanted)
         try:
             for step in chosen:
-                of_steps[step] = read_problem(run, step, chosen_problem, split)
+                of_steps[step] = read_problem(folder, step, chosen_problem, split)
         except StepDamaged as error:
             if step in wanted:
                 raise

@@ -4,7 +4,7 @@ The text is a model's: it is shown in full, as `printable` leaves it, and never 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +28,15 @@ def fetched(run: str) -> Path:
     return local_run(run)
 
 
+def fetched_steps(run: str, split: "Split", choose: "Callable[[Sequence[int]], Collection[int]]") -> Path:
+    """The same; of a URL, with the traces of chosen steps of one split."""
+    from r1.fetched_run import local_run
+
+    return local_run(run, lambda other, stored: choose(stored) if other == split else ())
+
+
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="The folder, or URL, that the run writes to.", show_default=False)]
+"""For commands that read few steps, and fetch what they need themselves."""
 # A Path would lose the second slash of a URL; and a parser's errors typer says in words of its own, a callback's it leaves.
 RunFolder = Annotated[
     Path,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,8 +15,10 @@ from r1.cli.trace_export import export
 from r1.cli.trace_printing import (
     HeldoutOption,
     RunFolder,
+    RunName,
     StepOption,
     describe,
+    fetched_steps,
     heading,
     no_traces,
     print_completion,
@@ -27,10 +30,7 @@ from r1.errors import UserError
 
 # The store is imported where it is used: `r1 --help` answers without it.
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from r1.trace_schema import TraceRow
-    from tasks.base import Split
 
 HELP = """Read the completions that a run has stored.
 
@@ -84,7 +84,7 @@ def list_steps(run: RunFolder) -> None:
 
 @app.command()
 def show(
-    run: RunFolder,
+    run: RunName,
     step: StepOption = None,
     group: Annotated[int | None, typer.Option("--group", help="Only completions of this prompt.")] = None,
     sample: Annotated[int | None, typer.Option("--sample", help="Only this one of each group.")] = None,
@@ -107,16 +107,16 @@ def show(
     """
     if best and worst:
         raise UserError("--best and --worst exclude each other; give one of them")
-    step, entries = _entries(run, step, group, heldout)
+    folder, step, entries = _entries(run, step, group, heldout)
     entries = [entry for entry in entries if sample is None or entry[1] == sample]
     if not entries:
-        raise UserError(f"step {step} of {str(run)!r} has no sample {sample} there; see `r1 traces group`")
+        raise UserError(f"step {step} of {run!r} has no sample {sample} there; see `r1 traces group`")
     if best or worst:
         sign = -1.0 if best else 1.0
         entries.sort(key=lambda entry: (entry[2] is None, sign * (entry[2] or 0.0)))
     console = new_console()
     previous_group = None
-    for row in _rows(run, step, heldout, [entry[:2] for entry in entries[:count]]):
+    for row in _rows(folder, step, heldout, [entry[:2] for entry in entries[:count]]):
         print_line(console, heading(row), style="bold")
         print_line(console, describe(row))
         if row.group_id != previous_group:
@@ -130,7 +130,7 @@ def show(
 
 @app.command("group")
 def show_group(
-    run: RunFolder,
+    run: RunName,
     step: StepOption = None,
     group: Annotated[int | None, typer.Option("--group", help="The prompt; without it, the first of the step.")] = None,
     heldout: HeldoutOption = False,
@@ -143,8 +143,8 @@ def show_group(
     Example:
       r1 traces group RUN --step 12 --group 3
     """
-    step, entries = _entries(run, step, group, heldout)
-    siblings = _rows(run, step, heldout, [entry[:2] for entry in entries if entry[0] == entries[0][0]])
+    folder, step, entries = _entries(run, step, group, heldout)
+    siblings = _rows(folder, step, heldout, [entry[:2] for entry in entries if entry[0] == entries[0][0]])
     console = new_console()
     first = siblings[0]
     print_line(console, f"step {first.step}  {first.split}  group {first.group_id}  problem {first.problem_id}", style="bold")
@@ -169,43 +169,61 @@ for command in (browse, stats, grep, diff, flag, export):
     app.command()(command)
 
 
-def _last_filled(run: Path, split: "Split", columns: Sequence[str]) -> "tuple[int, pa.Table]":
-    """The last step that holds completions and can be read: of a share of the groups (`logging.traces`) a step may have none."""
-    from r1.traces import StepDamaged, is_empty, list_trace_files, read_table, say_left_out
-
-    stored, damaged = list_trace_files(run, split), list[StepDamaged]()
-    for step in (step for step, path in reversed(stored.items()) if not is_empty(path)):
-        try:
-            table = read_table(run, step, split, columns)
-        except StepDamaged as error:
-            damaged.append(error)
-            continue
-        for left_out in damaged:
-            say_left_out(left_out)
-        return step, table
-    if damaged:
-        raise damaged[0]
-    step = max(stored, default=0 if split == "heldout" else 1)
-    return step, read_table(run, step, split, columns)
-
-
 def _entries(
-    run: Path, step: int | None, group: int | None, heldout: bool
-) -> tuple[int, list[tuple[int, int, float | None]]]:
-    """The step, and (group_id, sample_id, reward) of the completions that the options choose, in this order; at least one."""
-    from r1.traces import read_table
-
-    split, columns = split_of(heldout), ("group_id", "sample_id", "reward")
-    step, table = _last_filled(run, split, columns) if step is None else (step, read_table(run, step, split, columns))
-    entries = sorted(zip(*(column.to_pylist() for column in table.columns), strict=True), key=lambda entry: entry[:2])
+    run: str, step: int | None, group: int | None, heldout: bool
+) -> tuple[Path, int, list[tuple[int, int, float | None]]]:
+    """The run's folder, the step, and (group_id, sample_id, reward) of the completions that the options choose; at least one."""
+    folder, step, entries = _newest(run, heldout) if step is None else _named(run, step, heldout)
     if not entries:
-        raise UserError(f"step {step} of {str(run)!r} has no {split} completions; choose another step, see `r1 traces ls`")
+        raise UserError(f"step {step} of {run!r} has no {split_of(heldout)} completions; choose another step, see `r1 traces ls`")
     chosen = [entry for entry in entries if group is None or entry[0] == group]
     if not chosen:
         groups = list(dict.fromkeys(entry[0] for entry in entries))
         some = ", ".join(map(str, groups[:10])) + (f" ... {groups[-1]}" if len(groups) > 10 else "")
-        raise UserError(f"step {step} of {str(run)!r} has no {split} group {group}; choose one of {some}")
-    return step, chosen
+        raise UserError(f"step {step} of {run!r} has no {split_of(heldout)} group {group}; choose one of {some}")
+    return folder, step, chosen
+
+
+def _named(run: str, step: int, heldout: bool) -> tuple[Path, int, list[tuple[int, int, float | None]]]:
+    from r1.traces import no_step
+
+    def choose(stored: Sequence[int]) -> list[int]:
+        if step not in stored:
+            raise no_step(run, step, split_of(heldout), stored)
+        return [step]
+
+    folder = fetched_steps(run, split_of(heldout), choose)
+    return folder, step, _places(folder, step, heldout)
+
+
+def _newest(run: str, heldout: bool) -> tuple[Path, int, list[tuple[int, int, float | None]]]:
+    """Of the last step that holds any and can be read: of a share of the groups (`logging.traces`) a step may have none."""
+    from r1.traces import StepDamaged, is_empty, list_trace_files, say_left_out
+
+    # Most often it is the very last, and of a run at a URL no other need be fetched; 0: all.
+    for count in (1, 9, 0):
+        folder = fetched_steps(run, split_of(heldout), itemgetter(slice(-count, None)))
+        stored, damaged = list_trace_files(folder, split_of(heldout)), list[StepDamaged]()
+        for step in [step for step in list(stored)[-count:][::-1] if not is_empty(stored[step])]:
+            try:
+                entries = _places(folder, step, heldout)
+            except StepDamaged as error:
+                damaged.append(error)
+                continue
+            for left_out in damaged:
+                say_left_out(left_out)
+            return folder, step, entries
+    if damaged:
+        raise damaged[0]
+    step = max(stored, default=0 if heldout else 1)
+    return folder, step, _places(folder, step, heldout)
+
+
+def _places(folder: Path, step: int, heldout: bool) -> list[tuple[int, int, float | None]]:
+    from r1.traces import read_table
+
+    table = read_table(folder, step, split_of(heldout), ("group_id", "sample_id", "reward"))
+    return sorted(zip(*(column.to_pylist() for column in table.columns), strict=True), key=lambda entry: entry[:2])
 
 
 def _rows(run: Path, step: int, heldout: bool, keys: list[tuple[int, int]]) -> "list[TraceRow]":

@@ -2,6 +2,15 @@
 
 from collections.abc import Sequence
 
+from tasks.base import Split
+
+
+def shown_steps(split: Split, stored: Sequence[int], count: int) -> list[int]:
+    """The steps that a page shows completions of. count: training steps at most; two held-out evaluations come with them."""
+    if count < 1:
+        return []
+    return choose_steps(stored, count if split == "train" else 2)
+
 
 def choose_steps(stored: Sequence[int], count: int) -> list[int]:
     """At most `count` of the stored steps: the first, the last, and between them multiples of a round number.

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from r1.cli.printing import format_number
-from r1.report.choice import choose_rows, choose_steps
+from r1.report.choice import choose_rows, shown_steps
 from r1.report.markup import Html, element, folded, joined
 from r1.report.runs import ReportRun
+from r1.trace_schema import FILE_PREFIX
 from r1.traces import StepDamaged, TraceRow, is_empty, list_trace_files, read_rows, read_table, say_left_out
 from tasks.base import Split
 
@@ -18,13 +19,13 @@ def sample_sections(runs: Sequence[ReportRun], count: int) -> Iterator[tuple[str
 
     count: training steps at most; the first and the last held-out evaluation come with them.
     """
-    if count < 1:
-        return
     for index, run in enumerate(runs):
-        stored = list_trace_files(run.path, "train")  # with a share of the groups, a step's file may hold none of them
-        of_train = choose_steps([step for step, path in stored.items() if not is_empty(path)], count)
-        of_heldout = choose_steps(list(list_trace_files(run.path, "heldout")), 2)
-        chosen: list[tuple[int, Split]] = [(step, "train") for step in of_train] + [(step, "heldout") for step in of_heldout]
+        # With a share of the groups, a training step's file may hold none of them.
+        stored: dict[Split, list[int]] = {
+            split: [step for step, path in list_trace_files(run.path, split).items() if split == "heldout" or not is_empty(path)]
+            for split in FILE_PREFIX
+        }
+        chosen = [(step, split) for split, steps in stored.items() for step in shown_steps(split, steps, count)]
         # A held-out evaluation comes after the step that it has the number of.
         for step, split in sorted(chosen, key=lambda one: (one[0], one[1] == "heldout")):
             label = element("span", run.label, class_=f"run run-{index}") if len(runs) > 1 else None
