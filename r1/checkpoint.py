@@ -24,7 +24,7 @@ FOLDER = "checkpoints"
 LATEST = "latest"
 KEEP_LAST = 3
 """Newest checkpoints that are kept, besides the one with the best held-out accuracy."""
-_NAME = re.compile(r"step-(\d{6,})")
+NAME = re.compile(r"step-(\d{6,})")
 
 
 def begin_checkpoint(run_dir: Path, step: int) -> Path:
@@ -121,7 +121,7 @@ def has_checkpoint(run_dir: Path) -> bool:
 
 def complete_checkpoints(run_dir: Path) -> dict[int, Path]:
     """Return step -> folder of the complete ones, by rising step."""
-    paths = [path for path in (run_dir / FOLDER).glob("step-*") if _NAME.fullmatch(path.name) and _is_complete(path)]
+    paths = [path for path in (run_dir / FOLDER).glob("step-*") if NAME.fullmatch(path.name) and _is_complete(path)]
     return {step: path for step, path in sorted((int(path.name.removeprefix("step-")), path) for path in paths)}
 
 

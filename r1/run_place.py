@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from r1.checkpoint import FOLDER, complete_checkpoints
+from r1.checkpoint import FOLDER, NAME, complete_checkpoints
 from r1.config import RunConfig
 from r1.errors import UserError
 from r1.files import atomic_file
@@ -223,8 +223,10 @@ def _fetch(storage: Storage, folder: Path) -> None:
 
 def is_whole_checkpoint(name: str, there: Collection[str]) -> bool:
     """Whether `name` is the progress.json of a checkpoint that is all there. there: the names of all files."""
-    folder, _, last = name.rpartition("/")
-    return name.startswith(f"{FOLDER}/step-") and last == "progress.json" and f"{folder}/learner/.metadata" in there
+    top, _, rest = name.partition("/")
+    checkpoint, _, last = rest.partition("/")
+    is_proof = top == FOLDER and NAME.fullmatch(checkpoint) is not None and last == "progress.json"
+    return is_proof and f"{FOLDER}/{checkpoint}/learner/.metadata" in there
 
 
 def begin_writing(folder: Path) -> MirrorState:

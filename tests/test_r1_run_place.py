@@ -85,6 +85,13 @@ def test_a_scratch_folder_that_was_overtaken_is_made_anew(url):
     assert not (place.folder / "traces").exists()
 
 
+def test_a_copy_that_somebody_keeps_beside_the_checkpoints_is_none_of_them(url):
+    _, told = finished(url)
+    for name in ("progress.json", "learner/.metadata"):
+        told.write(f"checkpoints/step-000009-best/{name}", b"{}")
+    assert latest_checkpoint(resumed_place(url, told).folder)[1].step == 2
+
+
 def test_a_process_killed_before_its_first_upload_does_not_overtake(url):
     place, told = finished(url, keep=True)
     told.fails = lambda name: True
