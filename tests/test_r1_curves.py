@@ -11,7 +11,7 @@ from r1.errors import UserError
 
 
 def write_metrics(run_dir: Path, events: Iterable[tuple[str, int, dict[str, Any]]]) -> None:
-    lines = [json.dumps({"kind": kind, "step": step, "metrics": metrics}) + "\n" for kind, step, metrics in events]
+    lines = [json.dumps({"kind": kind, "step": step, "metrics": metrics, "timings_s": {}}) + "\n" for kind, step, metrics in events]
     (run_dir / "metrics.jsonl").write_text("".join(lines))
 
 
