@@ -70,6 +70,19 @@ def wait_until_drawn(browser: Any) -> None:
     wait_for(lambda: run_js(browser, "return document.documentElement.dataset.drawn === 'yes'"), "the figures")
 
 
+def hover_labels(browser: Any, key: str) -> list[str]:
+    """The texts of a figure's hover box, once it is there."""
+    script = f"return [...document.querySelectorAll(\"[data-key='{key}'] .hoverlayer text\")].map(t => t.textContent)"
+    return wait_for(lambda: run_js(browser, script), "the hover box")
+
+
+def value_rows(browser: Any, key: str) -> list[list[str]]:
+    """The table of a figure's values, unfolded: its rows, the heading first."""
+    click(browser, f"[data-key='{key}'] summary")
+    script = f"return [...document.querySelectorAll(\"[data-key='{key}'] tr\")].map(r => [...r.cells].map(c => c.textContent))"
+    return wait_for(lambda: run_js(browser, script), "the table")
+
+
 def click(browser: Any, selector: str) -> None:
     browser.find_element("css selector", selector).click()
 

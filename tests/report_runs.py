@@ -49,6 +49,13 @@ def write_run(run_dir: Path, events: Iterable[Mapping[str, Any]], *overrides: st
     return run_dir
 
 
+def run_of_two_steps(run_dir: Path) -> Path:
+    """A run with one completion, which is hostile."""
+    write_run(run_dir, learning_events(2))
+    write_samples(run_dir, 1, [f"<think>{HOSTILE}</think>19"], [1.0])
+    return run_dir
+
+
 def write_samples(run_dir: Path, step: int, texts: Sequence[str], rewards: Sequence[float | None], **fields: Any) -> None:
     write_traces(run_dir, step, [scored_group(texts, rewards, **fields)], template="plain")
 

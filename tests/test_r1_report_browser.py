@@ -13,12 +13,14 @@ from report_browser import (
     browser,
     click,
     drawn_points,
+    hover_labels,
     move_to,
     open_page,
     page,
     run_js,
     shown_samples,
     silent_console,
+    value_rows,
 )
 from report_runs import HOSTILE
 
@@ -50,10 +52,7 @@ def test_every_figure_is_drawn_with_every_point(browser: Any, page: Path):
 def test_the_mouse_shows_the_values_of_a_step(browser: Any, page: Path):
     open_page(browser, page)
     move_to(browser, TOKENS, 0.55)
-    labels = wait_for(
-        lambda: run_js(browser, "return [...document.querySelectorAll(\"[data-key='length'] .hoverlayer text\")].map(t => t.textContent)"),
-        "the hover box",
-    )
+    labels = hover_labels(browser, "length")
     step = int(labels[0].removeprefix("step "))
 
     # 20 + step tokens in a step, and the same as its mean of 3 neighbours; the longest has 60.
@@ -65,10 +64,7 @@ def test_at_the_ends_a_mean_is_of_fewer_steps_and_says_so(browser: Any, page: Pa
     open_page(browser, page)
     axis = "const plot = document.querySelector(arguments[0]), axis = plot._fullLayout.xaxis;"
     move_to(browser, TOKENS, run_js(browser, axis + "return (axis._offset + axis.d2p(1)) / plot.clientWidth", TOKENS))
-    labels = wait_for(
-        lambda: run_js(browser, "return [...document.querySelectorAll(\"[data-key='length'] .hoverlayer text\")].map(t => t.textContent)"),
-        "the hover box",
-    )
+    labels = hover_labels(browser, "length")
 
     # 21 and 22
     assert labels[:3] == ["step 1", "mean : 21", "mean : 21.5 (mean of 2 steps)"]
@@ -76,11 +72,7 @@ def test_at_the_ends_a_mean_is_of_fewer_steps_and_says_so(browser: Any, page: Pa
 
 def test_the_values_are_there_as_a_table_too(browser: Any, page: Path):
     open_page(browser, page)
-    click(browser, "[data-key='length'] summary")
-    rows = wait_for(
-        lambda: run_js(browser, "return [...document.querySelectorAll(\"[data-key='length'] tr\")].map(r => [...r.cells].map(c => c.textContent))"),
-        "the table",
-    )
+    rows = value_rows(browser, "length")
 
     assert rows[0] == ["step", "mean", "mean, smoothed", "longest", "held-out"]
     assert rows[1] == ["0", "", "", "", "20"]

@@ -14,6 +14,7 @@ from report_browser import (
     click,
     compared,
     drawn_points,
+    hover_labels,
     make_run,
     move_to,
     open_page,
@@ -21,6 +22,7 @@ from report_browser import (
     run_js,
     shown_samples,
     silent_console,
+    value_rows,
     wait_until_drawn,
 )
 from report_runs import learning_events, write_run, write_samples
@@ -75,20 +77,13 @@ def test_compared_runs_share_each_figure(browser: Any, compared: Path):
     assert options == [["option", "<b>first", "second"], ["seed", "0", "7"], ["learner.learning_rate", "0.001", "0.002"]]
     # A run's name is no markup for plotly either.
     move_to(browser, "[data-key='entropy'] .plot", 0.55)
-    labels = wait_for(
-        lambda: run_js(browser, "return [...document.querySelectorAll(\"[data-key='entropy'] .hoverlayer text\")].map(t => t.textContent)"),
-        "the hover box",
-    )
+    labels = hover_labels(browser, "entropy")
     assert [label.split(" : ")[0] for label in labels[1:]] == ["<b>first", "second"]
 
 
 def test_the_values_of_compared_phases_are_headed_by_what_they_are(browser: Any, compared: Path):
     open_page(browser, compared)
-    click(browser, "[data-key='phases'] summary")
-    rows = wait_for(
-        lambda: run_js(browser, "return [...document.querySelectorAll(\"[data-key='phases'] tr\")].map(r => [...r.cells].map(c => c.textContent))"),
-        "the table",
-    )
+    rows = value_rows(browser, "phases")
 
     assert rows == [["phase", "<b>first", "second"], ["sample", "2", "2"], ["update", "1", "1"]]
 
