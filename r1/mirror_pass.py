@@ -9,6 +9,7 @@ from r1.metrics import heldout_accuracy
 from r1.run_place import PARTS_AT_URL, RUN_IDS, MirrorState, file_state, is_whole_checkpoint
 from r1.storage import Storage, StorageError
 from r1.summary import SUMMARY
+from r1.trace_schema import trace_file
 
 SENT_FOLDERS = ("traces", "tensorboard")
 """Besides the files of the run folder itself, and RUN_IDS."""
@@ -17,7 +18,6 @@ SENT_AT_END = ("trackio", "wandb/offline-run-*", "wandb/run-*")
 its server has not taken lies nowhere else."""
 MAX_FAILURES = 3
 """Files that fail in one pass before the others wait for the next: storage that hangs takes a minute each."""
-_TRACE = re.compile(r"traces/[a-z]+-(\d+)\.parquet")
 _STEP = re.compile(rf"{FOLDER}/step-(\d+)/")
 
 
@@ -74,8 +74,8 @@ class MirrorPass:
 
     def go_back_to(self, last_step: int) -> None:
         """Remove later traces, the summary, and what TensorBoard has begun anew under another name; not what is here again."""
-        steps = ((name, found) for name in self._storage.files("traces") if (found := _TRACE.fullmatch(name)))
-        names = [name for name, found in steps if int(found[1]) > last_step]
+        traces = ((name, trace_file(name.removeprefix("traces/"))) for name in self._storage.files("traces"))
+        names = [name for name, known in traces if known and known[1] > last_step]
         names += [SUMMARY, *self._storage.files("tensorboard")]
         gone = [name for name in names if not (self._folder / name).exists()]
         if gone:

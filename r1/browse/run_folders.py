@@ -1,14 +1,12 @@
 """Run folders, and folders of them, as the first screen lists them."""
 
 import json
-import re
 import time
 from pathlib import Path
 
 from r1.browse.lines import RunLine
 from r1.errors import UserError
-
-_TRACE_FILE = re.compile(r"(?:step|heldout)-(\d+)\.parquet")
+from r1.trace_schema import trace_file
 
 
 def is_run(folder: Path) -> bool:
@@ -30,7 +28,7 @@ def find_runs(folder: Path) -> list[Path]:
 
 def run_line(run: Path) -> RunLine:
     """Sum a run up from its file names and the end of its metrics.jsonl; `OSError` when it vanishes meanwhile."""
-    steps = [int(match[1]) for path in run.glob("traces/*") if (match := _TRACE_FILE.fullmatch(path.name))]
+    steps = [known[1] for path in run.glob("traces/*") if (known := trace_file(path.name))]
     metrics = run / "metrics.jsonl"
     written = [path.stat().st_mtime for path in (run, run / "traces", metrics) if path.exists()]
     last_step, reward, heldout_accuracy, unreadable = None, None, None, ""
